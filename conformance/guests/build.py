@@ -135,8 +135,12 @@ def load_guests(folder: Path = HERE) -> list[Guest]:
 
 def build(guest: Guest) -> None:
     """Builds a guest and records in the lock file what it was built from."""
-    wasm = guest.build()
-    (guest.folder / guest.output).write_bytes(wasm)
+    (guest.folder / guest.output).write_bytes(guest.build())
+    record(guest)
+
+
+def record(guest: Guest) -> None:
+    """Writes to the lock file that the guest's binary was built from its source as they are now."""
     lock = {**_read_lock(guest.folder), guest.name: guest.fingerprint()}
     text = json.dumps(dict(sorted(lock.items())), indent=2) + "\n"
     (guest.folder / LOCK_FILE).write_text(text, encoding="utf-8", newline="\n")
@@ -145,7 +149,10 @@ def build(guest: Guest) -> None:
 def check(guest: Guest, *, rebuild: bool = True) -> Result:
     """Whether the committed binary is what the source says: first by the lock file, then, with `rebuild`, by building
     it again and comparing the bytes."""
-    changed = _changes(_read_lock(guest.folder).get(guest.name), guest.fingerprint())
+    locked = _read_lock(guest.folder).get(guest.name)
+    if locked is None:
+        return Result(guest, Verdict.STALE, _stale(guest, f"{LOCK_FILE} does not know it: it was never built"))
+    changed = _changes(locked, guest.fingerprint())
     if changed:
         return Result(guest, Verdict.STALE, _stale(guest, f"{', '.join(changed)} changed since the last build"))
     if not rebuild:
@@ -165,10 +172,8 @@ def _stale(guest: Guest, reason: str) -> str:
     return f"the committed binary no longer matches its source ({reason}); {remedy}"
 
 
-def _changes(locked: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
+def _changes(locked: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Names of what differs between the lock file's entry for a guest and the guest."""
-    if locked is None:
-        return ["the guest's name"]
     changed = [source for source, digest in now["sources"].items() if locked["sources"].get(source) != digest]
     changed += [f"{source} (no longer a source)" for source in locked["sources"] if source not in now["sources"]]
     if locked["recipe"] != now["recipe"]:

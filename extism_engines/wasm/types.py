@@ -7,6 +7,7 @@ them. Names are those of the WebAssembly specification.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import Union
 
 import attrs
@@ -40,12 +41,16 @@ class ValueType(enum.Enum):
 _NUMBERS = frozenset({ValueType.I32, ValueType.I64, ValueType.F32, ValueType.F64})
 
 
+def _as_tuple(types: Iterable[ValueType]) -> tuple[ValueType, ...]:
+    return tuple(types)
+
+
 @attrs.frozen
 class FuncType:
     """Type of a function: what it takes and what it gives, in order."""
 
-    params: tuple[ValueType, ...] = attrs.field(default=(), converter=tuple)
-    results: tuple[ValueType, ...] = attrs.field(default=(), converter=tuple)
+    params: tuple[ValueType, ...] = attrs.field(default=(), converter=_as_tuple)
+    results: tuple[ValueType, ...] = attrs.field(default=(), converter=_as_tuple)
 
     def __str__(self) -> str:
         params = " ".join(map(str, self.params))
@@ -103,7 +108,7 @@ class GlobalType:
 class TagType:
     """Type of an exception tag."""
 
-    params: tuple[ValueType, ...] = attrs.field(default=(), converter=tuple)
+    params: tuple[ValueType, ...] = attrs.field(default=(), converter=_as_tuple)
 
     def __str__(self) -> str:
         return "tag (" + " ".join(map(str, self.params)) + ")"

@@ -1,0 +1,95 @@
+"""How much stack the running thread has left.
+
+PyPI Wasmer notices the end of the stack only by running into it, and then jumps out over whatever Python code is on it:
+locks stay held, ``finally`` blocks are skipped. So modules count the bytes they use, and this says how many there are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import sys
+import threading
+from typing import Any
+
+import cffi
+
+from ...errors import TrapError, TrapKind
+
+MAX_BUDGET = 1 << 20
+"""Bytes of stack that guest code may use at most, as counted by the rewriter: about what Wasmtime gives by default."""
+
+MIN_BUDGET = 32 << 10
+"""With less than this a call is not begun."""
+
+_SMALL_RESERVE = 160 << 10
+"""What stays free below the budget for host functions and for frames that are not counted, at the least …"""
+
+_RESERVE = 2 << 20
+"""… and where the thread's stack is large enough."""
+
+_CONTEXT_SIZE = 4096  # more than a ucontext_t of any platform
+_RSP_OFFSET = 160  # of gregs[REG_RSP] in a ucontext_t: glibc and musl on x86-64
+
+
+class StackGauge:
+    """Measures the stack of the thread that made it. Used by one store, on one thread."""
+
+    def __init__(self) -> None:
+        self._low = _lowest_address()
+        if self._low is None:
+            return
+        ffi = cffi.FFI()
+        ffi.cdef("int getcontext(void *context);")
+        self._get_context: Any = ffi.dlopen(None).getcontext
+        self._context = ffi.new("char[]", _CONTEXT_SIZE)
+        self._pointer = memoryview(ffi.buffer(self._context)).cast("B")[_RSP_OFFSET : _RSP_OFFSET + 8].cast("Q")
+        remaining = self._remaining()
+        self._reserve = _RESERVE if remaining >= 2 * _RESERVE + MAX_BUDGET else _SMALL_RESERVE
+
+    def budget(self) -> int:
+        """Bytes that guest code may use in a call that begins now.
+
+        Raises:
+            TrapError: Of kind ``STACK_OVERFLOW``: there is next to nothing left.
+        """
+        if self._low is None:
+            return _blind_budget()
+        free = self._remaining() - self._reserve
+        if free >= MAX_BUDGET:
+            return MAX_BUDGET
+        if free < MIN_BUDGET:
+            raise TrapError(
+                f"the thread has only {max(free + self._reserve, 0) >> 10} KiB of stack left", kind=TrapKind.STACK_OVERFLOW
+            )
+        return free & -4096  # in steps, so that calls from about the same depth need not set the budget anew
+
+    def _remaining(self) -> int:
+        self._get_context(self._context)
+        assert self._low is not None
+        return self._pointer[0] - self._low
+
+
+def _lowest_address() -> int | None:
+    """The lowest address of the running thread's stack, or ``None`` where the platform does not tell."""
+    if not sys.platform.startswith("linux") or struct.calcsize("P") != 8:
+        return None
+    library = ctypes.CDLL(None)
+    attributes = ctypes.create_string_buffer(256)
+    library.pthread_self.restype = ctypes.c_void_p
+    if library.pthread_getattr_np(ctypes.c_void_p(library.pthread_self()), attributes):
+        return None
+    try:
+        address, size = ctypes.c_void_p(), ctypes.c_size_t()
+        if library.pthread_attr_getstack(attributes, ctypes.byref(address), ctypes.byref(size)):
+            return None
+        return address.value
+    finally:
+        library.pthread_attr_destroy(attributes)
+
+
+def _blind_budget() -> int:
+    """Where the stack cannot be measured: a part of what a thread surely has (macOS gives 512 KiB by default,
+    Windows 1 MiB)."""
+    size = threading.stack_size() or 512 << 10
+    return max(MIN_BUDGET, min(size // 4, 256 << 10))

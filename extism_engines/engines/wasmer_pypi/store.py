@@ -1,0 +1,366 @@
+"""Running with PyPI Wasmer: stores, instances and what they export."""
+
+from __future__ import annotations
+
+import struct
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import wasmer
+
+from ... import errors
+from ...wasm.types import ExternType, FuncType, GlobalType, MemoryType, TableType, ValueType
+from .. import api
+from . import traps
+from .stack import StackGauge
+
+_HALVES = {ValueType.I32: 1 << 31, ValueType.I64: 1 << 63}
+
+
+class WasmerStore(api.Store):
+    """One store. It holds every instance made in it until it is closed: in this engine an instance does not keep
+    those alive that it imports from."""
+
+    def __init__(self, native: Any) -> None:
+        self.native = native
+        self.closed = False
+        self.raised: BaseException | None = None
+        """What a host function raised, on its way out: the engine reports traps by the same type as a host
+        function's own ``RuntimeError``."""
+        self.functions: list[api.HostFunction] = []
+        self._instances: list[Any] = []
+        self._gauge = StackGauge()
+        self.nested = False
+        """Whether a host function of this store is running: a call from there continues on the same budget."""
+        self._filled = 0
+        self._budget = WasmerGlobal(
+            self, GlobalType(ValueType.I32, mutable=True), wasmer.Global(native, wasmer.Value.i32(0), mutable=True)
+        )
+
+    # -- contract --------------------------------------------------------------------------------------
+
+    def host_function(self, type: FuncType, function: api.HostFunction) -> api.Func:
+        from .engine import native_func_type
+
+        self.check_open()
+        self.functions.append(function)
+        entry = _host_entry(weakref.ref(self), len(self.functions) - 1, type)
+        return WasmerFunc(self, type, wasmer.Function(self.native, entry, native_func_type(type)))
+
+    def instantiate(self, module: api.Module, imports: Sequence[api.Extern]) -> api.Instance:
+        from .engine import WasmerModule
+
+        self.check_open()
+        assert isinstance(module, WasmerModule)
+        namespaces: dict[str, dict[str, Any]] = {}
+        for wanted, extern in zip(module.imports, imports, strict=True):
+            namespaces.setdefault(wanted.module, {})[wanted.name] = _native(extern)
+        import_object = wasmer.ImportObject()
+        for namespace, externs in namespaces.items():
+            import_object.register(namespace, externs)
+        nested = self.nested
+        try:
+            self.fill_budget()
+            native = wasmer.Instance(module.native().module, import_object)
+        except BaseException as error:
+            if not traps.is_trap(error) and type(error) is RuntimeError:
+                raise _instantiation_failure(str(error)) from error
+            self.fail(error, nested)
+        self._instances.append(native)
+        return WasmerInstance(self, module, native)
+
+    def stack_budget(self) -> api.Global:
+        return self._budget
+
+    def exchange(
+        self, entry: api.Func, memory: api.Memory, layout: api.ExchangeLayout, make_room: Callable[[int], None]
+    ) -> api.Exchange:
+        assert isinstance(entry, WasmerFunc)
+        assert isinstance(memory, WasmerMemory)
+        return _prepare_exchange(self, entry, memory, layout, make_room)
+
+    def close(self) -> None:
+        self.closed = True
+        self.functions.clear()
+        self._instances.clear()
+
+    # -- for what was made in this store -----------------------------------------------------------------
+
+    def check_open(self) -> None:
+        """Raises ``PluginClosedError`` once the store is closed."""
+        if self.closed:
+            raise errors.PluginClosedError("the plugin is closed")
+
+    def fill_budget(self) -> None:
+        """Fills the stack budget. Called before every call; those from inside a host function leave it as it is."""
+        if self.nested:
+            return
+        budget = self._gauge.budget()
+        if budget != self._filled:
+            self._budget.native.value = budget
+            self._filled = budget
+
+    def fail(self, error: BaseException, nested: bool) -> NoReturn:
+        """Raises what a call that did not end well leaves behind.
+
+        Args:
+            error: What the engine raised.
+            nested: What :attr:`nested` was before the call.
+        """
+        self.nested = nested
+        # Frames that were left by a trap have not given back what they took from the budget.
+        self._filled = 0
+        out_of_stack = self._budget.native.value < 0
+        raised, self.raised = self.raised, None
+        try:
+            if raised is not None:
+                raise raised
+            if traps.is_trap(error):
+                raise traps.from_error(error, out_of_stack=out_of_stack)
+            if type(error).__name__ == "PanicException":
+                raise errors.EngineFailureError(f"the engine failed: {error}") from error
+            raise error
+        finally:
+            del raised, error  # or the traceback would keep itself alive through this frame
+
+
+def _instantiation_failure(text: str) -> errors.Error:
+    if "Error while importing" in text:
+        return errors.LinkError(text)
+    return errors.InstantiationError(text)
+
+
+# -- functions -----------------------------------------------------------------------------------------
+
+
+class WasmerFunc(api.Func):
+    """A function."""
+
+    def __init__(self, store: WasmerStore, type: FuncType, native: Any) -> None:
+        self.type = type
+        self.native = native
+        self._store = store
+        self._callable = all(kind.is_number for kind in type.params + type.results)
+
+    def __call__(self, *args: Any) -> tuple[Any, ...]:
+        store = self._store
+        store.check_open()
+        if len(args) != len(self.type.params):
+            raise TypeError(f"expected {len(self.type.params)} arguments, got {len(args)}")
+        if not self._callable:
+            raise errors.UnsupportedFeatureError(f"functions of type {self.type} cannot be called from the host")
+        numbers = [wrap(kind, value) for kind, value in zip(self.type.params, args, strict=True)]
+        nested = store.nested
+        store.fill_budget()
+        try:
+            results = self.native(*numbers)
+        except BaseException as error:
+            store.fail(error, nested)
+        if results is None:
+            return ()
+        return tuple(results) if isinstance(results, (list, tuple)) else (results,)
+
+
+def wrap(kind: ValueType, value: Any) -> int | float:
+    """A number as its type holds it: integers of any size are cut to the width of the type, signed.
+
+    Raises:
+        TypeError: It is not a number, or not one of that kind.
+    """
+    half = _HALVES.get(kind)
+    if half is None:
+        if not isinstance(value, (int, float)):
+            raise TypeError(f"{kind} expected, got {type(value).__name__}")
+        return float(value)
+    if not isinstance(value, int):
+        raise TypeError(f"{kind} expected, got {type(value).__name__}")
+    if -half <= value < half:
+        return value
+    return ((value + half) & (2 * half - 1)) - half
+
+
+def _host_entry(store: weakref.ref[WasmerStore], index: int, type: FuncType) -> Callable[..., Any]:
+    """What the engine calls for a host function.
+
+    It knows its store by a weak reference only: the engine holds it in a way that the garbage collector does not see,
+    so that a strong one would keep a forgotten plugin alive for ever.
+    """
+    results = type.results
+
+    def entry(*args: Any) -> Any:
+        owner = store()
+        assert owner is not None  # it is running this very call
+        nested = owner.nested
+        try:
+            owner.nested = True
+            given = owner.functions[index](*args)
+            if not results:
+                return None
+            if len(results) == 1 and not isinstance(given, tuple):
+                return wrap(results[0], given)
+            if not isinstance(given, tuple) or len(given) != len(results):
+                raise TypeError(f"expected {len(results)} results, got {given!r}")
+            return tuple(map(wrap, results, given))
+        except BaseException as error:
+            owner.raised = error
+            raise
+        finally:
+            owner.nested = nested
+
+    return entry
+
+
+# -- memories, globals, tables ---------------------------------------------------------------------------
+
+
+class WasmerMemory(api.Memory):
+    """A memory. A view shows as many bytes as there were when it was made; the base does not move."""
+
+    def __init__(self, store: WasmerStore, type: MemoryType, native: Any) -> None:
+        self.type = type
+        self.native = native
+        self._store = store
+        self.view = memoryview(native.buffer)
+
+    @property
+    def size(self) -> int:
+        self._store.check_open()
+        size: int = self.native.data_size
+        if size != len(self.view):
+            self.view = memoryview(self.native.buffer)
+        return size
+
+    def read(self, offset: int, length: int) -> bytes:
+        self._check(offset, length)
+        return self.view[offset : offset + length].tobytes()
+
+    def write(self, offset: int, data: bytes) -> None:
+        self._check(offset, len(data))
+        self.view[offset : offset + len(data)] = data
+
+    def grow(self, pages: int) -> int:
+        self._store.check_open()
+        try:
+            previous: int = self.native.grow(pages)
+        except RuntimeError as error:
+            raise MemoryError(f"the memory cannot grow by {pages} pages") from error
+        return previous
+
+    def _check(self, offset: int, length: int) -> None:
+        self._store.check_open()
+        end = offset + length
+        if offset < 0 or length < 0 or (end > len(self.view) and end > self.size):
+            raise IndexError(f"bytes {offset} to {end} are not all inside a memory of {self.size} bytes")
+
+
+class WasmerGlobal(api.Global):
+    """A global."""
+
+    def __init__(self, store: WasmerStore, type: GlobalType, native: Any) -> None:
+        self.type = type
+        self.native = native
+        self._store = store
+
+    def get(self) -> int | float:
+        self._store.check_open()
+        value: int | float = self.native.value
+        return value
+
+    def set(self, value: int | float) -> None:
+        self._store.check_open()
+        self.native.value = wrap(self.type.content, value)
+
+
+class WasmerTable(api.Table):
+    """A table."""
+
+    def __init__(self, store: WasmerStore, type: TableType, native: Any) -> None:
+        self.type = type
+        self.native = native
+        self._store = store
+
+    @property
+    def size(self) -> int:
+        self._store.check_open()
+        size: int = self.native.size
+        return size
+
+
+class WasmerInstance(api.Instance):
+    """An instance. Exports are looked up once."""
+
+    def __init__(self, store: WasmerStore, module: api.Module, native: Any) -> None:
+        self._store = store
+        self._module = module
+        self._native = native
+        self._exports: dict[str, api.Extern] | None = None
+
+    @property
+    def exports(self) -> Mapping[str, api.Extern]:
+        if self._exports is None:
+            self._store.check_open()
+            # By iteration: attribute access cannot reach names such as `__class__`.
+            natives = dict(iter(self._native.exports))
+            wrapped = ((export.name, export.type) for export in self._module.exports)
+            self._exports = {name: _wrap_export(self._store, type, natives[name]) for name, type in wrapped}
+        return self._exports
+
+
+def _wrap_export(store: WasmerStore, type: ExternType, native: Any) -> api.Extern:
+    if isinstance(type, FuncType):
+        return WasmerFunc(store, type, native)
+    if isinstance(type, MemoryType):
+        return WasmerMemory(store, type, native)
+    if isinstance(type, GlobalType):
+        return WasmerGlobal(store, type, native)
+    assert isinstance(type, TableType)
+    return WasmerTable(store, type, native)
+
+
+def _native(extern: api.Extern) -> Any:
+    assert isinstance(extern, (WasmerFunc, WasmerMemory, WasmerGlobal, WasmerTable))
+    return extern.native
+
+
+# -- one call in one crossing ------------------------------------------------------------------------------
+
+_STATE = struct.Struct("<4q")
+
+
+def _prepare_exchange(
+    store: WasmerStore,
+    entry: WasmerFunc,
+    memory: WasmerMemory,
+    layout: api.ExchangeLayout,
+    make_room: Callable[[int], None],
+) -> api.Exchange:
+    """The exchange with everything looked up beforehand: one crossing, and plain reads and writes of memory."""
+    call = entry.native
+    fill_budget = store.fill_budget
+    start, state = layout.input, layout.state
+    read_state = _STATE.unpack_from
+
+    def exchange(data: bytes) -> bytes | None:
+        store.check_open()
+        length = len(data)
+        end = start + length
+        if end > len(memory.view) and end > memory.size:
+            make_room(end)
+        memory.view[start:end] = data
+        nested = store.nested
+        fill_budget()
+        try:
+            call(length)
+        except BaseException as error:
+            store.fail(error, nested)
+        view = memory.view
+        status, offset, length, error_handle = read_state(view, state)
+        if status or error_handle:
+            return None
+        end = offset + length
+        if end > len(view) and end > memory.size:
+            raise errors.EngineFailureError("the output lies outside the kernel's memory")
+        return memory.view[offset:end].tobytes()
+
+    return exchange

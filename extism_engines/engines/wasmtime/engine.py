@@ -1,0 +1,152 @@
+"""Compiling with Wasmtime."""
+
+from __future__ import annotations
+
+import hashlib
+
+import wasmtime
+
+from ...errors import EngineUnavailableError, InvalidModuleError, MalformedModuleError
+from ...wasm.types import FuncType, ValueType
+from .. import api
+from .library import Library
+from .store import WasmtimeStore
+
+# Everything that is on by default in the versions tested. Off: shared memories, legacy exceptions, custom page sizes.
+_PROPOSALS = frozenset(
+    {
+        "bulk-memory",
+        "exceptions",
+        "extended-const",
+        "function-references",
+        "gc",
+        "memory64",
+        "multi-memory",
+        "multi-value",
+        "mutable-globals",
+        "reference-types",
+        "relaxed-simd",
+        "saturating-float-to-int",
+        "sign-extension",
+        "simd",
+        "tail-call",
+        "threads",
+        "wide-arithmetic",
+    }
+)
+
+_CHECKSUM_SIZE = hashlib.sha256().digest_size
+
+# (module (import "" "host" (func $host (param i64) (result i64)))
+#         (func (export "twice") (param i64) (result i64) local.get 0 call $host i64.const 2 i64.mul))
+_SELF_TEST = bytes.fromhex(
+    "0061736d01000000010601600 17e017e020901 0004686f73740000030201000709010574776963650001"
+    "0a0b0109002000100042027e0b".replace(" ", "")
+)
+
+
+class WasmtimeModule(api.Module):
+    """A module compiled by Wasmtime."""
+
+    def __init__(self, wasm: bytes, native: wasmtime.Module) -> None:
+        super().__init__(wasm)
+        self.native = native
+
+    def serialize(self) -> bytes:
+        code = bytes(self.native.serialize())
+        return hashlib.sha256(code).digest() + code
+
+
+class WasmtimeEngine(api.Engine):
+    """Wasmtime, as native code or as its interpreter."""
+
+    def __init__(self, library: Library, variant: str | None, version: str, *, sequential: bool) -> None:
+        self._variant = variant
+        self._version = version
+        self._library = library
+        config = wasmtime.Config()
+        # The exchange keeps the base address of the kernel's memory for the life of a store.
+        config.memory_may_move = False
+        config.parallel_compilation = not sequential
+        if variant == "pulley":
+            config.target = "pulley64"
+        self._engine = wasmtime.Engine(config)
+        self._func_types: dict[FuncType, wasmtime.FuncType] = {}
+
+    @property
+    def name(self) -> str:
+        return "wasmtime" if self._variant is None else f"wasmtime:{self._variant}"
+
+    @property
+    def version(self) -> str:
+        return self._version
+
+    @property
+    def capabilities(self) -> api.Capabilities:
+        return api.Capabilities(proposals=_PROPOSALS, releases_gil=True, serializes=True)
+
+    def validate(self, wasm: bytes) -> None:
+        try:
+            wasmtime.Module.validate(self._engine, wasm)
+        except wasmtime.WasmtimeError as error:
+            raise InvalidModuleError(str(error), engine=self.name) from error
+
+    def compile(self, wasm: bytes) -> WasmtimeModule:
+        try:
+            return WasmtimeModule(wasm, wasmtime.Module(self._engine, wasm))
+        except wasmtime.WasmtimeError as error:
+            raise InvalidModuleError(str(error), engine=self.name) from error
+
+    def deserialize(self, artifact: bytes, wasm: bytes) -> WasmtimeModule:
+        checksum, code = artifact[:_CHECKSUM_SIZE], artifact[_CHECKSUM_SIZE:]
+        if hashlib.sha256(code).digest() != checksum:
+            raise InvalidModuleError("the compiled module is damaged: its checksum does not fit", engine=self.name)
+        try:
+            return WasmtimeModule(wasm, wasmtime.Module.deserialize(self._engine, code))
+        except wasmtime.WasmtimeError as error:
+            raise InvalidModuleError(str(error), engine=self.name) from error
+
+    def parse_text(self, text: str) -> bytes:
+        try:
+            return bytes(wasmtime.wat2wasm(text))
+        except wasmtime.WasmtimeError as error:
+            raise MalformedModuleError(str(error), engine=self.name) from error
+
+    def new_store(self) -> WasmtimeStore:
+        return WasmtimeStore(self, self._engine, self._library)
+
+    def func_type(self, type: FuncType) -> wasmtime.FuncType:
+        """The package's form of a function type; each is made once."""
+        found = self._func_types.get(type)
+        if found is None:
+            found = wasmtime.FuncType(
+                [_VALUE_TYPES[param]() for param in type.params], [_VALUE_TYPES[result]() for result in type.results]
+            )
+            self._func_types[type] = found
+        return found
+
+    def self_test(self) -> None:
+        """Runs one call through everything low-level. A library that behaves otherwise than the tested versions is
+        reported as unavailable rather than trusted.
+
+        Raises:
+            EngineUnavailableError: It does.
+        """
+        store = self.new_store()
+        try:
+            number = FuncType((ValueType.I64,), (ValueType.I64,))
+            host = store.host_function(number, lambda value: value + 1)
+            twice = store.instantiate(self.compile(_SELF_TEST), [host]).exports["twice"]
+            assert isinstance(twice, api.Func)
+            if twice(-4) != (-6,):
+                raise EngineUnavailableError(reason="this version of wasmtime fails the self-test of calls")
+        finally:
+            store.close()
+
+
+_VALUE_TYPES = {
+    ValueType.I32: wasmtime.ValType.i32,
+    ValueType.I64: wasmtime.ValType.i64,
+    ValueType.F32: wasmtime.ValType.f32,
+    ValueType.F64: wasmtime.ValType.f64,
+}

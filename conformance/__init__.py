@@ -1,0 +1,1 @@
+"""The conformance suite: its cases, guests and runner; installed as ``extism_engines.suite``."""

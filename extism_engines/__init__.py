@@ -1,0 +1,117 @@
+"""Extism plugins from Python on the WebAssembly engine of your choice.
+
+Programs written for the official SDK run with ``import extism_engines as extism``.
+"""
+
+from __future__ import annotations
+
+from ._version import __version__
+from .compiled import CompiledPlugin
+from .engines import EngineInfo, default_engine, engines, set_default_engine
+from .errors import (
+    CallError,
+    CancelledError,
+    EngineError,
+    EngineFailureError,
+    EngineNotFoundError,
+    EngineUnavailableError,
+    Error,
+    ExtismError,
+    Frame,
+    FunctionNotFoundError,
+    GuestError,
+    HashMismatchError,
+    HostFunctionError,
+    HttpNotAllowedError,
+    InstantiationError,
+    InvalidModuleError,
+    LinkError,
+    MalformedModuleError,
+    ManifestError,
+    ModuleError,
+    OutOfFuelError,
+    OutOfMemoryError,
+    PluginBusyError,
+    PluginClosedError,
+    PluginExit,
+    PluginTimeoutError,
+    SourceError,
+    TrapError,
+    TrapKind,
+    UnsupportedFeatureError,
+    WrongThreadError,
+)
+from .host.codecs import Codec, Handle, Json, Pickle
+from .host.current import CurrentPlugin, Memory
+from .host.functions import HOST_FN_REGISTRY, ExplicitFunction, Function, TypeInferredFunction, host_fn
+from .host.logs import CustomLogger, set_log_custom, set_log_file
+from .host.values import Val, ValType
+from .limits import Limits
+from .manifest import Manifest
+from .plugin import Plugin
+
+
+def extism_version() -> str:
+    """Version of the runtime: of this package, which is the runtime here."""
+    return __version__
+
+
+__all__ = [
+    "HOST_FN_REGISTRY",
+    "CallError",
+    "CancelledError",
+    "Codec",
+    "CompiledPlugin",
+    "CurrentPlugin",
+    "CustomLogger",
+    "EngineError",
+    "EngineFailureError",
+    "EngineInfo",
+    "EngineNotFoundError",
+    "EngineUnavailableError",
+    "Error",
+    "ExplicitFunction",
+    "ExtismError",
+    "Frame",
+    "Function",
+    "FunctionNotFoundError",
+    "GuestError",
+    "Handle",
+    "HashMismatchError",
+    "HostFunctionError",
+    "HttpNotAllowedError",
+    "InstantiationError",
+    "InvalidModuleError",
+    "Json",
+    "Limits",
+    "LinkError",
+    "MalformedModuleError",
+    "Manifest",
+    "ManifestError",
+    "Memory",
+    "ModuleError",
+    "OutOfFuelError",
+    "OutOfMemoryError",
+    "Pickle",
+    "Plugin",
+    "PluginBusyError",
+    "PluginClosedError",
+    "PluginExit",
+    "PluginTimeoutError",
+    "SourceError",
+    "TrapError",
+    "TrapKind",
+    "TypeInferredFunction",
+    "UnsupportedFeatureError",
+    "Val",
+    "ValType",
+    "WrongThreadError",
+    "__version__",
+    "default_engine",
+    "engines",
+    "extism_version",
+    "host_fn",
+    "set_default_engine",
+    "set_log_custom",
+    "set_log_file",
+]

@@ -25,7 +25,7 @@ from __future__ import annotations
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Union
+from typing import Any, TypeVar, Union
 
 import attrs
 
@@ -34,6 +34,8 @@ from ..wasm.reader import read_module
 from ..wasm.types import ExportType, FuncType, GlobalType, ImportType, MemoryType, TableType
 
 API_VERSION = 1
+
+_T = TypeVar("_T")
 
 PAGE_SIZE = 65536
 """Bytes in a page of linear memory."""
@@ -122,6 +124,18 @@ class Engine(ABC):
             UnsupportedFeatureError: This engine has no text parser (the default).
         """
         raise errors.UnsupportedFeatureError(f"{self.name} cannot read the WebAssembly text format", engine=self.name)
+
+
+    def once(self, key: str, make: Callable[[], _T]) -> _T:
+        """What the layer above makes once per engine (its compiled kernel), kept with the engine.
+
+        Two threads may both make it; the first to finish is kept.
+        """
+        kept: dict[str, Any] = self.__dict__.setdefault("_kept", {})
+        if key not in kept:
+            kept.setdefault(key, make())
+        found: _T = kept[key]
+        return found
 
 
 class Module:

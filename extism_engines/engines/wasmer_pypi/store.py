@@ -245,6 +245,7 @@ class WasmerMemory(api.Memory):
             previous: int = self.native.grow(pages)
         except RuntimeError as error:
             raise MemoryError(f"the memory cannot grow by {pages} pages") from error
+        self.view = memoryview(self.native.buffer)
         return previous
 
     def _check(self, offset: int, length: int) -> None:

@@ -56,8 +56,8 @@ class Library:
         return self.ffi.cast("void *", address)
 
     def handle(self, struct: ctypes.Structure) -> Any:
-        """The address of one of the package's handle structures, which the caller keeps alive."""
-        return self.pointer(ctypes.addressof(struct))
+        """A copy of one of the package's handle structures, which lives as long as what this gives."""
+        return self.ffi.from_buffer("uint64_t[]", bytearray(struct))
 
 
 def load() -> Library:

@@ -52,7 +52,12 @@ class WasmtimeStore(api.Store):
         assert type_address is not None
         null = self.library.ffi.NULL
         self.library.c.wasmtime_func_new_unchecked(
-            self.context, self.library.pointer(type_address), callback, null, null, self.library.handle(handle)
+            self.context,
+            self.library.pointer(type_address),
+            callback,
+            null,
+            null,
+            self.library.pointer(ctypes.addressof(handle)),
         )
         return WasmtimeFunc(self, type, wasmtime.Func._from_raw(handle))
 
@@ -152,7 +157,6 @@ class WasmtimeFunc(api.Func):
         self.native = native
         self.store = store
         self.handle = store.library.handle(native._func)
-        """Address of the package's structure, which :attr:`native` keeps alive."""
         ffi = store.library.ffi
         self._count = max(len(type.params), len(type.results), 1)
         self._slots = ffi.new("char[]", self._count * SLOT_SIZE)

@@ -1,0 +1,129 @@
+"""Compiled plugins: everything about a plugin that many instances share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from . import wasm
+from .engines import api, get_engine
+from .errors import Error, InvalidModuleError, ModuleError, UnsupportedFeatureError
+from .host.functions import HOST_FN_REGISTRY, Function
+from .kernel import NAMESPACE, KernelCode
+from .limits import Limits
+from .linking import Linkable
+from .manifest import COMPILE_PREFIX, Manifest
+from .sources import ModuleBytes, Source, load_modules, to_manifest
+
+
+class CompiledPlugin:
+    """A plugin whose modules are fetched, checked and compiled; ``Plugin(compiled)`` makes instances of it.
+
+    May be shared between threads. Holds compiled code only; nothing of it runs until there is an instance.
+    """
+
+    def __init__(
+        self,
+        plugin: Source,
+        wasi: bool = False,
+        functions: Iterable[Function] | None = HOST_FN_REGISTRY,
+        *,
+        engine: str | api.Engine | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """
+        Args:
+            plugin: A path, the content of a module or manifest, a mapping or a :class:`Manifest`.
+            wasi: Whether the plugin may use WASI.
+            functions: Host functions; by default every one that was registered in this process so far.
+            engine: Name of the engine, or an engine; ``None`` for the default.
+            limits: What each instance may take.
+
+        Raises:
+            EngineNotFoundError, EngineUnavailableError: There is no such engine, or it cannot run here.
+            ManifestError, SourceError: The manifest is faulty, or a module cannot be had.
+            ModuleError: A module is malformed or invalid.
+            UnsupportedFeatureError: Something is asked for that the engine, or this version, cannot do.
+        """
+        self.engine = engine if isinstance(engine, api.Engine) else get_engine(engine)
+        self.functions: tuple[Function, ...] = tuple(functions or ())
+        self.wasi = wasi
+        self.manifest = to_manifest(plugin)
+        self.limits = _with_manifest(limits or Limits(), self.manifest)
+        _refuse_what_is_missing(self.manifest)
+        self.kernel_code = KernelCode.of(self.engine)
+        try:
+            modules = load_modules(self.manifest, self.engine, self.limits.module_bytes)
+            self.linkables = [self._compile(module) for module in modules]
+        except Error as error:
+            error.add_context(engine=self.engine.name)
+            raise
+
+    def _compile(self, source: ModuleBytes) -> Linkable:
+        """Validates the module as it is, then rewrites and compiles it."""
+        engine = self.engine
+        try:
+            summary = wasm.read_module(source.wasm)
+            self._validate(source)
+            prepared = wasm.prepare(source.wasm, self._needs())
+            module = engine.compile(prepared.wasm)
+        except ModuleError as error:
+            error.args = (f"{COMPILE_PREFIX}{error}",)
+            error.add_context(plugin=source.name)
+            raise
+        return Linkable(
+            name=source.name,
+            module=module,
+            imports=summary.imports,
+            exports={export.name: export.type for export in summary.exports},
+            start_export=prepared.start_export,
+        )
+
+    def _needs(self) -> wasm.Needs:
+        return wasm.Needs(
+            stack_budget=not self.engine.capabilities.guards_stack,
+            memory_pages=self.limits.memory_pages,
+            table_elements=self.limits.table_elements,
+            # Calls into the kernel return without calling back, so they need no charge.
+            leaf_imports=frozenset((NAMESPACE, name) for name in self.kernel_code.guest_functions),
+        )
+
+    def _validate(self, source: ModuleBytes) -> None:
+        """Checks the module as its author wrote it. What needs more than the engine has is refused in our words; and
+        what the engine would take but compute wrongly, too."""
+        if self.engine.capabilities.refused:
+            self._refuse_proposals(source)
+        try:
+            self.engine.validate(source.wasm)
+        except InvalidModuleError:
+            self._refuse_proposals(source)
+            raise
+
+    def _refuse_proposals(self, source: ModuleBytes) -> None:
+        capabilities = self.engine.capabilities
+        lacking = sorted(wasm.needed_proposals(source.wasm) - capabilities.proposals)
+        if lacking:
+            reasons = [capabilities.refused[name] for name in lacking if name in capabilities.refused]
+            why = f" ({'; '.join(reasons)})" if reasons else ""
+            raise UnsupportedFeatureError(
+                f"{COMPILE_PREFIX}module `{source.name}` needs {', '.join(lacking)}, "
+                f"which the engine {self.engine.name} {self.engine.version} does not run{why}",
+                engine=self.engine.name,
+            )
+
+
+def _with_manifest(limits: Limits, manifest: Manifest) -> Limits:
+    """The stricter of the caller's limits and the manifest's."""
+    asked = [pages for pages in (limits.memory_pages, manifest.memory.max_pages) if pages is not None]
+    return Limits(
+        memory_pages=min(asked) if asked else None,
+        table_elements=limits.table_elements,
+        input_bytes=limits.input_bytes,
+        output_bytes=limits.output_bytes,
+        module_bytes=limits.module_bytes,
+    )
+
+
+def _refuse_what_is_missing(manifest: Manifest) -> None:
+    """A limit that this version cannot enforce is refused, never ignored."""
+    if manifest.timeout_ms is not None:
+        raise UnsupportedFeatureError("timeout_ms: this version cannot stop a running plugin")

@@ -1,0 +1,33 @@
+"""The submodule of the same name in the official SDK: programs that import from ``extism.extism`` find the names here."""
+
+from __future__ import annotations
+
+from .compiled import CompiledPlugin
+from .errors import Error
+from .host.codecs import Codec, Json, Pickle
+from .host.current import CurrentPlugin, Memory
+from .host.functions import HOST_FN_REGISTRY, ExplicitFunction, Function, TypeInferredFunction, host_fn
+from .host.logs import CustomLogger, set_log_custom, set_log_file
+from .host.values import Val, ValType
+from .plugin import Plugin
+
+__all__ = [
+    "HOST_FN_REGISTRY",
+    "Codec",
+    "CompiledPlugin",
+    "CurrentPlugin",
+    "CustomLogger",
+    "Error",
+    "ExplicitFunction",
+    "Function",
+    "Json",
+    "Memory",
+    "Pickle",
+    "Plugin",
+    "TypeInferredFunction",
+    "Val",
+    "ValType",
+    "host_fn",
+    "set_log_custom",
+    "set_log_file",
+]

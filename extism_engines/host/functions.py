@@ -1,0 +1,173 @@
+"""Host functions of the user: ``@host_fn`` and what it makes (section 10.3 of the description)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .. import wasm
+from ..errors import HostFunctionError, UnsupportedFeatureError
+from .codecs import Signature, infer
+from .current import CurrentPlugin
+from .values import WASM_TYPES, Val, ValType
+
+NAMESPACE = "extism:host/user"
+"""Where guests import the user's functions from, unless told otherwise."""
+
+
+class Function:
+    """A host function. The same one may be given to any number of plugins.
+
+    Attributes:
+        namespace: Module name that guests import it from.
+        name: Name that guests import it by.
+        args: Types of the parameters, as numbers of :class:`ValType`.
+        returns: Types of the results, likewise.
+        f: The Python function.
+        user_data: Further arguments for it.
+    """
+
+    def __init__(
+        self,
+        namespace: str | None,
+        name: str,
+        args: Sequence[ValType],
+        returns: Sequence[ValType],
+        f: Callable[..., Any],
+        *user_data: Any,
+    ) -> None:
+        self.namespace = namespace
+        self.name = name
+        self.args = [ValType(kind).value for kind in args]
+        self.returns = [ValType(kind).value for kind in returns]
+        self.f = f
+        self.user_data = user_data
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name, as guests import it."""
+        return (NAMESPACE if self.namespace is None else self.namespace, self.name)
+
+    @property
+    def wasm_type(self) -> wasm.FuncType:
+        """Its type in wasm.
+
+        Raises:
+            UnsupportedFeatureError: It has a vector or reference type.
+        """
+        try:
+            return wasm.FuncType(
+                tuple(WASM_TYPES[ValType(kind)] for kind in self.args),
+                tuple(WASM_TYPES[ValType(kind)] for kind in self.returns),
+            )
+        except KeyError as error:
+            raise UnsupportedFeatureError(
+                f"host function {'::'.join(self.key)}: values of type {error.args[0].name} cannot pass to Python"
+            ) from None
+
+    def bind(self, plugin: CurrentPlugin) -> Callable[..., Any]:
+        """What the engine calls: takes and gives numbers.
+
+        Whatever the function raises comes out as the cause of a ``HostFunctionError``; what is not an ``Exception``
+        (``KeyboardInterrupt`` …) passes as it is.
+        """
+        run = self._run
+
+        def bound(*numbers: Any) -> Any:
+            try:
+                return run(plugin, numbers)
+            except Exception as error:
+                text = f"host function {'::'.join(self.key)} raised {type(error).__name__}: {error}"
+                raise HostFunctionError(text, exit_code=-1) from error
+
+        return bound
+
+    def _run(self, plugin: CurrentPlugin, numbers: tuple[Any, ...]) -> Any:
+        inputs = [Val(ValType(kind), number) for kind, number in zip(self.args, numbers, strict=True)]
+        outputs = [Val(ValType(kind), 0) for kind in self.returns]
+        self.f(plugin, inputs, outputs, *self.user_data)
+        for slot, kind in zip(outputs, self.returns, strict=True):
+            if slot.t.value != kind:
+                raise TypeError(f"a result of type {ValType(kind).name} expected, got {slot!r}")
+        values = tuple(slot.value for slot in outputs)
+        return values if len(values) != 1 else values[0]
+
+    def __call__(self, *args: Any) -> Any:
+        """Calls the Python function in its low-level form: plugin, inputs, outputs."""
+        return self.f(*args)
+
+
+class ExplicitFunction(Function):
+    """A host function whose signature was given: it gets the plugin, inputs and outputs."""
+
+
+class TypeInferredFunction(Function):
+    """A host function whose signature was inferred from its annotations."""
+
+    def __init__(self, namespace: str | None, name: str, function: Callable[..., Any], user_data: Sequence[Any]) -> None:
+        self._signature: Signature = infer(function)
+        self._function = function
+        super().__init__(
+            namespace,
+            name,
+            [param.type for param in self._signature.params],
+            [result.type for result in self._signature.results],
+            self._low_level,
+            *user_data,
+        )
+
+    def _run(self, plugin: CurrentPlugin, numbers: tuple[Any, ...]) -> Any:
+        signature = self._signature
+        given = self._function(*signature.decode(plugin, numbers), *self.user_data)
+        return signature.encode(plugin, given)
+
+    def _low_level(self, plugin: CurrentPlugin, inputs: list[Val], outputs: list[Val], *user_data: Any) -> None:
+        signature = self._signature
+        values = signature.decode(plugin, tuple(value.value for value in inputs))
+        given = signature.encode(plugin, self._function(*values, *user_data))
+        results = given if signature.returns_tuple else (given,)
+        for slot, value in zip(outputs, results, strict=False):
+            slot.value = value
+
+
+HOST_FN_REGISTRY: list[Function] = []
+"""Every function that :func:`host_fn` made in this process: what a plugin gets that is given no ``functions``. Kept for
+compatibility with the official SDK; pass ``functions=[…]`` to leave it alone."""
+
+
+def host_fn(
+    name: str | None = None,
+    namespace: str | None = None,
+    signature: tuple[Sequence[ValType], Sequence[ValType]] | None = None,
+    user_data: bytes | Sequence[Any] | None = None,
+) -> Callable[[Callable[..., Any]], Function]:
+    """Makes a host function of a Python function, and registers it.
+
+    Args:
+        name: What guests import it by; the function's own name by default.
+        namespace: Where guests import it from; ``extism:host/user`` by default.
+        signature: Types of parameters and of results. The function then gets the plugin, a list of inputs and a list of
+            outputs, and sets ``outputs[i].value``. Without it the types come from the annotations: ``str`` and ``bytes``
+            pass as blocks, ``int``, ``float`` and ``bool`` as numbers, a ``tuple[…]`` result as several. A first parameter
+            annotated ``CurrentPlugin`` gets the plugin.
+        user_data: Further arguments: ``bytes`` for one, a sequence for several.
+
+    Raises:
+        TypeError: An annotation is missing or cannot pass.
+    """
+    data = [user_data] if isinstance(user_data, bytes) else list(user_data or ())
+
+    def decorate(function: Callable[..., Any]) -> Function:
+        given_name = name or getattr(function, "__name__", None)
+        if not given_name:
+            raise TypeError("a host function without a name of its own needs name=…")
+        made: Function
+        if signature is None:
+            made = TypeInferredFunction(namespace, given_name, function, data)
+        else:
+            params, results = signature
+            made = ExplicitFunction(namespace, given_name, params, results, function, *data)
+        HOST_FN_REGISTRY.append(made)
+        return made
+
+    return decorate

@@ -1,0 +1,43 @@
+"""Value types of host functions, as the official SDK spells them."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from .. import wasm
+
+
+class ValType(enum.Enum):
+    """Type of a parameter or result. ``PTR`` is a handle of a block, and the same as ``I64``."""
+
+    I32 = 0
+    PTR = 1
+    I64 = 1
+    F32 = 2
+    F64 = 3
+    V128 = 4
+    FUNC_REF = 5
+    EXTERN_REF = 6
+
+
+class Val:
+    """A value with its type, as explicit host functions take and give them. Integers arrive signed."""
+
+    __slots__ = ("t", "value")
+
+    def __init__(self, t: ValType, v: Any) -> None:
+        self.t = t
+        self.value = v
+
+    def __repr__(self) -> str:
+        return f"Val({self.t}, {self.value})"
+
+
+WASM_TYPES = {
+    ValType.I32: wasm.ValueType.I32,
+    ValType.I64: wasm.ValueType.I64,
+    ValType.F32: wasm.ValueType.F32,
+    ValType.F64: wasm.ValueType.F64,
+}
+"""The types that host functions can have; others cannot pass between Python and a guest."""

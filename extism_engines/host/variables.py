@@ -1,0 +1,83 @@
+"""A plugin's variables and config (sections 8.1 and 8.2 of the description)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+
+from ..errors import HostFunctionError
+
+_PER_ENTRY = 48
+"""Bytes that an entry counts beside its key and value."""
+
+DEFAULT_MAX_BYTES = 1 << 20
+
+
+class Vars(MutableMapping[str, bytes]):
+    """Variables of one plugin, up to a number of bytes. An entry counts its key, its value and 48 bytes."""
+
+    def __init__(self, max_bytes: int | None) -> None:
+        """
+        Args:
+            max_bytes: Most that all entries together may count; 0 forbids setting any, ``None`` is a mebibyte.
+        """
+        self._max_bytes = DEFAULT_MAX_BYTES if max_bytes is None else max_bytes
+        self._values: dict[str, bytes] = {}
+        self._used = 0
+
+    def __getitem__(self, key: str) -> bytes:
+        return self._values[key]
+
+    def __setitem__(self, key: str, value: bytes) -> None:
+        """Sets a variable.
+
+        Raises:
+            HostFunctionError: Variables are disabled, or the store would be over its size. What it replaces is deducted.
+        """
+        if not isinstance(key, str) or not isinstance(value, bytes):
+            raise TypeError(f"vars hold bytes by str, not {type(value).__name__} by {type(key).__name__}")
+        self.check_enabled()
+        used = self._used - self._size_of(key) + _PER_ENTRY + len(key.encode()) + len(value)
+        if used > self._max_bytes:
+            raise HostFunctionError("Variable store is full", exit_code=-1)
+        self._values[key] = value
+        self._used = used
+
+    def __delitem__(self, key: str) -> None:
+        size = self._size_of(key)
+        del self._values[key]
+        self._used -= size
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Vars({self._values!r})"
+
+    def check_enabled(self) -> None:
+        """Raises ``HostFunctionError`` when this plugin may not set variables."""
+        if not self._max_bytes:
+            raise HostFunctionError("Vars are disabled by this host", exit_code=-1)
+
+    def _size_of(self, key: str) -> int:
+        value = self._values.get(key)
+        return 0 if value is None else _PER_ENTRY + len(key.encode()) + len(value)
+
+
+def merge_config(base: Mapping[str, str], update: Mapping[str, str | None] | None) -> dict[str, str]:
+    """The manifest's config with the caller's on top; ``None`` takes a key away.
+
+    Raises:
+        TypeError: A key or value is not text. Nothing is ever ignored.
+    """
+    config = dict(base)
+    for key, value in (update or {}).items():
+        if not isinstance(key, str) or not isinstance(value, (str, type(None))):
+            raise TypeError(f"config holds text by text; {key!r} has {type(value).__name__}")
+        if value is None:
+            config.pop(key, None)
+        else:
+            config[key] = value
+    return config

@@ -1,0 +1,240 @@
+"""Manifests: what to load and what it may use (section 3 of the protocol's description).
+
+Decoding is strict, and every fault names its place: ``wasm[1].hash: …``. Unknown fields are faults.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
+
+import attrs
+
+from .errors import ManifestError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+T = TypeVar("T")
+
+COMPILE_PREFIX = "Unable to compile Extism plugin: "
+"""How the reference runtime begins the text of everything that goes wrong before there is a plugin."""
+
+
+@attrs.frozen
+class WasmSource:
+    """One module of a manifest: exactly one of ``path``, ``data`` and ``url`` is set.
+
+    Attributes:
+        path: A file, relative to the working directory of the process.
+        data: The module itself, binary or text.
+        url: Where to download it.
+        headers: Of the download.
+        method: Of the download.
+        name: What other modules import it by.
+        hash: SHA-256 of the bytes, in lower-case hexadecimal.
+    """
+
+    path: str | None = None
+    data: bytes | None = attrs.field(default=None, repr=lambda data: f"<{len(data)} bytes>" if data else "None")
+    url: str | None = None
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    method: str | None = None
+    name: str | None = None
+    hash: str | None = None
+
+
+@attrs.frozen
+class MemoryOptions:
+    """The ``memory`` object of a manifest."""
+
+    max_pages: int | None = None
+    max_http_response_bytes: int | None = None
+    max_var_bytes: int | None = None
+
+
+@attrs.frozen
+class Manifest:
+    """A decoded manifest."""
+
+    wasm: tuple[WasmSource, ...]
+    memory: MemoryOptions = attrs.field(factory=MemoryOptions)
+    config: Mapping[str, str] = attrs.field(factory=dict)
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_paths: Mapping[str, str] = attrs.field(factory=dict)
+    timeout_ms: int | None = None
+
+    @classmethod
+    def from_mapping(cls, fields: Mapping[str, Any]) -> Manifest:
+        """Decodes a manifest given as Python values; ``data`` of a module may be ``bytes`` or base64 text.
+
+        Raises:
+            ManifestError: A field is unknown, missing or of the wrong type; the text begins with its path.
+        """
+        manifest = _decode_manifest(fields)
+        if not manifest.wasm:
+            raise ManifestError(COMPILE_PREFIX + "No wasm files specified in Extism manifest")
+        return manifest
+
+    @classmethod
+    def from_text(cls, text: str) -> Manifest:
+        """Decodes a manifest written as TOML or JSON, tried in this order.
+
+        Raises:
+            ManifestError: It is neither, or :meth:`from_mapping` does.
+        """
+        try:
+            return cls.from_mapping(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            toml_fault = error
+        try:
+            fields = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, ManifestError):
+                raise
+            looks_like_json = text.lstrip()[:1] in ("{", "[")
+            fault = f"not valid JSON: {error}" if looks_like_json else f"not valid TOML: {toml_fault}"
+            raise ManifestError(f"{COMPILE_PREFIX}Unknown manifest format ({fault})") from error
+        if not isinstance(fields, dict):
+            raise ManifestError(f"{COMPILE_PREFIX}Unknown manifest format (an object is expected)")
+        return cls.from_mapping(fields)
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ManifestError(f"{name}: the field is there twice")
+            seen.add(name)
+    return fields
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ManifestError(f"{name} is not a JSON value")
+
+
+# -- decoding: each function takes a value and the path it was found at --------------------------------------
+
+Decoder = Callable[[Any, str], T]
+
+
+def _fault(path: str, text: str) -> NoReturn:
+    raise ManifestError(f"{path}: {text}")
+
+
+def _expected(path: str, what: str, value: Any) -> NoReturn:
+    _fault(path, f"expected {what}, got {_kind(value)}")
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", int: "an integer", float: "a fractional number", str: "a string", list: "an array"}
+    return names.get(type(value), "an object" if isinstance(value, Mapping) else type(value).__name__)
+
+
+def _string(value: Any, path: str) -> str:
+    if not isinstance(value, str):
+        _expected(path, "a string", value)
+    return value
+
+
+def _unsigned(bits: int) -> Decoder[int]:
+    def decode(value: Any, path: str) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            _expected(path, "a whole number", value)
+        if not 0 <= value < 1 << bits:
+            _fault(path, f"{value} is not in the range 0 to {(1 << bits) - 1}")
+        return value
+
+    return decode
+
+
+def _or_null(decode: Decoder[T]) -> Decoder[T | None]:
+    return lambda value, path: None if value is None else decode(value, path)
+
+
+def _array(decode: Decoder[T]) -> Decoder[tuple[T, ...]]:
+    def decode_all(value: Any, path: str) -> tuple[T, ...]:
+        if not isinstance(value, (list, tuple)):
+            _expected(path, "an array", value)
+        return tuple(decode(item, f"{path}[{index}]") for index, item in enumerate(value))
+
+    return decode_all
+
+
+def _strings_by_name(value: Any, path: str) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        _expected(path, "an object", value)
+    return {_string(name, path): _string(item, f"{path}.{name}") for name, item in value.items()}
+
+
+def _bytes(value: Any, path: str) -> bytes:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    text = _string(value, path)
+    try:
+        return base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise ManifestError(f"{path}: not base64 in the standard alphabet with padding ({error})") from error
+
+
+def _object(value: Any, path: str, decoders: Mapping[str, Decoder[Any]]) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        _expected(path or "manifest", "an object", value)
+    prefix = f"{path}." if path else ""
+    for name in value:
+        if name not in decoders:
+            _fault(f"{prefix}{name}", f"unknown field; known are {', '.join(decoders)}")
+    return {name: decoders[name](item, f"{prefix}{name}") for name, item in value.items()}
+
+
+_SOURCE_FIELDS: dict[str, Decoder[Any]] = {
+    "path": _string,
+    "data": _bytes,
+    "url": _string,
+    "headers": _strings_by_name,
+    "method": _or_null(_string),
+    "name": _or_null(_string),
+    "hash": _or_null(_string),
+}
+
+
+def _decode_source(value: Any, path: str) -> WasmSource:
+    fields = _object(value, path, _SOURCE_FIELDS)
+    given = [kind for kind in ("path", "data", "url") if kind in fields]
+    if len(given) != 1:
+        found = " and ".join(given) or "none of them"
+        _fault(path, f"expected exactly one of path, data and url, got {found}")
+    for name in ("headers", "method"):
+        if name in fields and given != ["url"]:
+            _fault(f"{path}.{name}", "only a module with a url has this field")
+    return WasmSource(**fields)
+
+
+_MEMORY_FIELDS: dict[str, Decoder[Any]] = {
+    "max_pages": _or_null(_unsigned(32)),
+    "max_http_response_bytes": _or_null(_unsigned(64)),
+    "max_var_bytes": _or_null(_unsigned(64)),
+}
+
+_MANIFEST_FIELDS: dict[str, Decoder[Any]] = {
+    "wasm": _array(_decode_source),
+    "memory": lambda value, path: MemoryOptions(**_object(value, path, _MEMORY_FIELDS)),
+    "config": _strings_by_name,
+    "allowed_hosts": lambda value, path: _or_null(_array(_string))(value, path) or (),
+    "allowed_paths": lambda value, path: _or_null(_strings_by_name)(value, path) or {},
+    "timeout_ms": _or_null(_unsigned(64)),
+}
+
+
+def _decode_manifest(fields: Any) -> Manifest:
+    return Manifest(**{"wasm": (), **_object(fields, "", _MANIFEST_FIELDS)})

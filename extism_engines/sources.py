@@ -1,0 +1,175 @@
+"""From what a caller hands over to the bytes of each module (sections 3.2 to 3.5 of the protocol's description)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any, Union
+
+import attrs
+
+from .engines import api
+from .errors import (
+    HashMismatchError,
+    MalformedModuleError,
+    ManifestError,
+    ModuleError,
+    SourceError,
+    UnsupportedFeatureError,
+)
+from .manifest import COMPILE_PREFIX, Manifest, WasmSource
+from .wasm.reader import is_wasm
+
+MAIN = "main"
+
+Source = Union[str, bytes, bytearray, memoryview, "os.PathLike[str]", Mapping[str, Any], Manifest]
+"""What :func:`to_manifest` takes."""
+
+
+@attrs.frozen
+class ModuleBytes:
+    """A module under the name that other modules import it by."""
+
+    name: str
+    wasm: bytes = attrs.field(repr=lambda wasm: f"<{len(wasm)} bytes>")
+
+
+def to_manifest(source: Source) -> Manifest:
+    """A manifest from whatever a caller may hand over.
+
+    Args:
+        source: A mapping or a :class:`Manifest`; the content of a module (binary or text) or of a manifest (TOML or JSON)
+            as bytes or text; or the path of a file with such content.
+
+    Raises:
+        TypeError: It is something else.
+        ManifestError: It is not a manifest, or a faulty one.
+        SourceError: The file cannot be read.
+    """
+    if isinstance(source, Manifest):
+        return source
+    if isinstance(source, Mapping):
+        return Manifest.from_mapping(source)
+    if isinstance(source, str):
+        return _from_content(_read(source) if _is_file(source) else source.encode(), source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _from_content(bytes(source), None)
+    if isinstance(source, os.PathLike):
+        return _from_content(_read(os.fspath(source)), None)
+    raise TypeError(f"a plugin is made from a path, bytes, a manifest or a CompiledPlugin, not from {source!r:.100}")
+
+
+def load_modules(manifest: Manifest, engine: api.Engine, module_bytes: int | None = None) -> list[ModuleBytes]:
+    """The binary modules of a manifest under their names, in the manifest's order.
+
+    Args:
+        manifest: What to load.
+        engine: Reads modules written as text.
+        module_bytes: How large one module may be.
+
+    Raises:
+        SourceError: A module cannot be had, is too large or is not the one that its hash names.
+        ManifestError: Two modules have one name.
+        ModuleError: A module's text does not parse.
+    """
+    names = _names(manifest)
+    return [
+        ModuleBytes(name, _load(source, f"wasm[{index}]", engine, module_bytes))
+        for index, (name, source) in enumerate(zip(names, manifest.wasm, strict=True))
+    ]
+
+
+# -- telling contents apart ----------------------------------------------------------------------------------
+
+
+def _from_content(content: bytes, given_text: str | None) -> Manifest:
+    if is_wasm(content) or _is_text_format(content):
+        return Manifest((WasmSource(data=content),))
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedModuleError(
+            f"{COMPILE_PREFIX}the bytes are neither a WebAssembly module (binary or text) nor a manifest"
+        ) from error
+    try:
+        return Manifest.from_text(text)
+    except ManifestError as error:
+        if given_text is not None and _looks_like_a_path(given_text):
+            raise SourceError(
+                f'{COMPILE_PREFIX}Unable to load Wasm file "{given_text}": there is no such file'
+            ) from error
+        raise
+
+
+def _is_text_format(content: bytes) -> bool:
+    start = content.lstrip()
+    return start.startswith((b";;", b"(;")) or (start[:1] == b"(" and start[1:].lstrip().startswith(b"module"))
+
+
+def _looks_like_a_path(text: str) -> bool:
+    return "\n" not in text and len(text) < 4096 and not text.lstrip().startswith(("{", "["))
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return os.path.isfile(text)
+    except (OSError, ValueError):  # too long for a path, or a NUL in it
+        return False
+
+
+# -- getting bytes -------------------------------------------------------------------------------------------
+
+
+def _names(manifest: Manifest) -> list[str]:
+    """The name of each module (section 3.3): an only module is ``main``, one without a name is, too, and the last is if
+    no other was."""
+    if len(manifest.wasm) == 1:
+        return [MAIN]
+    names: list[str] = []
+    for source in manifest.wasm:
+        name = MAIN if source.name is None else source.name
+        if len(names) == len(manifest.wasm) - 1 and MAIN not in names:
+            name = MAIN
+        if name in names or name == "extism:host/env":
+            raise ManifestError(f"{COMPILE_PREFIX}Duplicate module name found in Extism manifest: {name}")
+        names.append(name)
+    return names
+
+
+def _load(source: WasmSource, place: str, engine: api.Engine, module_bytes: int | None) -> bytes:
+    if source.path is not None:
+        content = _read(source.path, module_bytes)
+    elif source.data is not None:
+        content = source.data
+    else:
+        raise UnsupportedFeatureError(
+            f"{place}.url: this version does not download modules; fetch the bytes and pass them as data"
+        )
+    if module_bytes is not None and len(content) > module_bytes:
+        raise SourceError(f"{place}: the module is larger than the {module_bytes} bytes that are allowed")
+    if source.hash is not None:
+        found = hashlib.sha256(content).hexdigest()
+        if found != source.hash:
+            raise HashMismatchError(f"{COMPILE_PREFIX}Hash mismatch, found {found} but expected {source.hash}")
+    return _to_binary(content, place, engine)
+
+
+def _read(path: str, limit: int | None = None) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read() if limit is None else file.read(limit + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SourceError(f'{COMPILE_PREFIX}Unable to load Wasm file "{path}": {reason}') from error
+
+
+def _to_binary(content: bytes, place: str, engine: api.Engine) -> bytes:
+    if is_wasm(content):
+        return content
+    if not _is_text_format(content):
+        raise MalformedModuleError(f"{COMPILE_PREFIX}{place}: the bytes are not a WebAssembly module, binary or text")
+    try:
+        return engine.parse_text(content.decode("utf-8"))
+    except (ModuleError, UnicodeDecodeError) as error:
+        raise MalformedModuleError(f"{COMPILE_PREFIX}{place}: {error}") from error

@@ -145,6 +145,7 @@ def bulk_memory() -> Both:
 
 
 def test_a_dropped_segment_is_empty(memory: Both) -> None:
+    assert memory.check_all("init_active", [(0,), (1,)]) == [(), TrapKind.MEMORY_OUT_OF_BOUNDS]
     assert memory.check("init", 0, 0, 8) == ()
     assert memory.check("drop") == ()
     assert memory.check("init", 0, 0, 1) is TrapKind.MEMORY_OUT_OF_BOUNDS
@@ -178,6 +179,7 @@ def test_tables() -> None:
     steps += [("copy", 0, 1, 3), ("copy", 1, 0, 4), ("copy", 8, 0, 2), ("copy", 9, 9, 0), ("copy_u", 0, 0, 3)]
     steps += [("copy_u", 1, 0, 3), ("init", 0, 0, 2), ("init", 7, 1, 1), ("init", 8, 0, 2), ("init", 0, 2, 1)]
     steps += [("init_exprs", 3, 0, 2), ("drop",), ("init", 0, 0, 0), ("init", 0, 0, 1)]
+    steps += [("init_active", 0), ("init_active", 1), ("init_declared", 0), ("init_declared", 1)]
     for name, *args in steps:
         both.check(name, *args)
         calls()

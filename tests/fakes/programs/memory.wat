@@ -1,6 +1,6 @@
 (module
   (memory 1 3)
-  (data (i32.const 0) "\01\82\83\84\85\86\87\88\09\0a")
+  (data $active (i32.const 0) "\01\82\83\84\85\86\87\88\09\0a")
   (data (i32.const 65528) "\ff\fe\fd\fc\fb\fa\f9\f8")
   (data $passive "abcdefgh")
   (func (export "float") (param f32) (result f32)
@@ -14,6 +14,7 @@
   (func (export "fill") (param i32 i32 i32) (memory.fill (local.get 0) (local.get 1) (local.get 2)))
   (func (export "copy") (param i32 i32 i32) (memory.copy (local.get 0) (local.get 1) (local.get 2)))
   (func (export "init") (param i32 i32 i32) (memory.init $passive (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "init_active") (param i32) (memory.init $active (i32.const 0) (i32.const 0) (local.get 0)))
   (func (export "drop") (data.drop $passive))
   (func (export "peek") (param i32) (result i64) (i64.load align=1 (local.get 0)))
 )

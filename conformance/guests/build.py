@@ -217,7 +217,8 @@ def _run(command: Sequence[str], cwd: Path, seconds: float) -> str:
         raise ToolchainError(f"the toolchain failed: {name} took longer than {seconds} seconds") from error
     if done.returncode != 0:
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        said = " | ".join(lines[-3:])
+        # npm says what is wrong in the first line, Python in the last.
+        said = " … ".join(dict.fromkeys(lines[:1] + lines[-1:]))
         raise ToolchainError(f"the toolchain failed: {name} exited with {done.returncode}: {said}")
     return done.stdout
 

@@ -10,7 +10,7 @@ from typing import Union
 
 import attrs
 
-from .binary import Cursor
+from .binary import Cursor, encode_unsigned
 from .types import FuncType, GlobalType, Limits, MemoryType, TableType, TagType, ValueType
 
 
@@ -44,6 +44,20 @@ class DefinedMemory:
 
     type: MemoryType
     page_size_log2: int = PAGE_SIZE_LOG2
+
+
+def encode_limits(limits: Limits, index64: bool, shared: bool = False, page_size_log2: int = PAGE_SIZE_LOG2) -> bytes:
+    """The limits of a table or memory, as in its type."""
+    flags = 0
+    numbers = [limits.minimum]
+    if limits.maximum is not None:
+        flags |= _HAS_MAXIMUM
+        numbers.append(limits.maximum)
+    flags |= (_SHARED if shared else 0) | (_INDEX_64 if index64 else 0)
+    if page_size_log2 != PAGE_SIZE_LOG2:
+        flags |= _PAGE_SIZE
+        numbers.append(page_size_log2)
+    return bytes([flags]) + b"".join(map(encode_unsigned, numbers))
 
 
 _PLAIN_TYPES = {
@@ -156,11 +170,24 @@ class DeclarationDecoder:
             self.proposals.add("threads")
         return DefinedMemory(MemoryType(limits, bool(flags & _INDEX_64), bool(flags & _SHARED)), page_size_log2)
 
+    def table_has_value(self) -> bool:
+        """Whether a table with an initial value follows; steps over the mark of one."""
+        has_value = self.cursor.data[self.cursor.pos : self.cursor.pos + 2] == b"\x40\0"
+        if has_value:
+            self.cursor.skip(2)
+            self.proposals.add("function-references")
+        return has_value
+
     def table_type(self) -> TableType:
-        """A table's type, without an initial value."""
+        """A table's type, without the mark of an initial value and that value."""
         element = self.reference_type()
+        limits, table64 = self.table_limits()
+        return TableType(element, limits, table64)
+
+    def table_limits(self) -> tuple[Limits, bool]:
+        """A table's limits, and whether they are those of a 64-bit table."""
         flags, limits = self._limits(_HAS_MAXIMUM | _SHARED | _INDEX_64)
-        return TableType(element, limits, bool(flags & _INDEX_64))
+        return limits, bool(flags & _INDEX_64)
 
     def global_type(self) -> GlobalType:
         """A global's type, without its initial value."""

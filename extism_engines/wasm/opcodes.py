@@ -50,13 +50,10 @@ class Op(enum.IntEnum):
     I32_CONST = 0x41
     I32_LT_S = 0x48
     I32_LT_U = 0x49
+    I32_ADD = 0x6A
     I32_SUB = 0x6B
-    BR_ON_NULL = 0xD5
-    BR_ON_NON_NULL = 0xD6
     STRUCT_NEW = 0xFB0000
     ARRAY_NEW_FIXED = 0xFB0008
-    BR_ON_CAST = 0xFB0018
-    BR_ON_CAST_FAIL = 0xFB0019
 
 
 class Immediate(enum.Enum):
@@ -91,7 +88,8 @@ class Instruction:
     Attributes:
         code: The opcode; prefixed ones are ``prefix << 16 | number``.
         immediates: What follows the opcode.
-        effect: Of a plain instruction on the operand stack; ``None`` where it depends on types, labels or immediates.
+        effect: On the operand stack, of a branch where it is not taken; ``None`` where it depends on types or
+            immediates, and where blocks begin or end.
         proposal: The proposal that brought it; ``None`` for those of the first version.
     """
 
@@ -129,7 +127,7 @@ _IMMEDIATES = {
 }
 
 # Proposal, then rows: opcodes (hexadecimal; "-" joins first and last), immediates ("." for none), effect ("?" where it
-# depends), and for the reader what the range is.
+# depends), and for the reader what the range is. Which proposal a row belongs to is the key.
 _TABLE: dict[str | None, str] = {
     None: """
         00     .   ?    unreachable
@@ -137,7 +135,8 @@ _TABLE: dict[str | None, str] = {
         02-04  b   ?    block, loop, if
         05     .   ?    else
         0b     .   ?    end
-        0c-0d  i   ?    br, br_if
+        0c     i   ?    br
+        0d     i   1>0  br_if
         0e     l   ?    br_table
         0f     .   ?    return
         10     i   ?    call
@@ -215,7 +214,8 @@ _TABLE: dict[str | None, str] = {
     "function-references": """
         14-15  i   ?    call_ref, return_call_ref
         d4     .   1>1  ref.as_non_null
-        d5-d6  i   ?    br_on_null, br_on_non_null
+        d5     i   1>1  br_on_null
+        d6     i   1>0  br_on_non_null
     """,
     "gc": """
         d3     .    2>1  ref.eq
@@ -234,7 +234,7 @@ _TABLE: dict[str | None, str] = {
         fb.11  ii   5>0  array.copy
         fb.12-fb.13  ii  4>0  array.init_data, array.init_elem
         fb.14-fb.17  h   1>1  ref.test, ref.cast
-        fb.18-fb.19  1ihh  ?  br_on_cast, br_on_cast_fail
+        fb.18-fb.19  1ihh  1>1  br_on_cast, br_on_cast_fail
         fb.1a-fb.1b  .   1>1  any.convert_extern, extern.convert_any
         fb.1c-fb.1e  .   1>1  ref.i31, i31.get_s, i31.get_u
     """,

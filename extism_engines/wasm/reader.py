@@ -224,10 +224,7 @@ class _ModuleReader:
     def _read_tables(self, decoder: DeclarationDecoder) -> None:
         cursor = decoder.cursor
         for _ in range(cursor.count()):
-            has_value = cursor.data[cursor.pos : cursor.pos + 2] == b"\x40\0"
-            if has_value:
-                cursor.skip(2)
-                self.proposals.add("function-references")
+            has_value = decoder.table_has_value()
             table = decoder.table_type()
             if has_value:
                 skip_constant_expression(cursor)

@@ -57,7 +57,7 @@ class PluginInstance:
         self._initialised = False
         self._plugin = CurrentPlugin(self)
         ordered = linking.order(compiled.linkables)
-        self.store = compiled.engine.new_store()
+        self.store = compiled.engine.new_store(ordered[-1].module)
         try:
             self.kernel = Kernel(compiled.kernel_code, self.store, compiled.limits.memory_pages)
             offers = self._offers(Environment(self._plugin, vars, logger, plugin_id))

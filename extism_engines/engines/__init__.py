@@ -173,9 +173,14 @@ def set_default_engine(name: str | None) -> None:
     _registry.default = name
 
 
+def engine_names() -> list[str]:
+    """The names of every known engine with its variants, whether it can run here or not. Loads none of them."""
+    return [name for family in _registry.families() for name in family.names()]
+
+
 def engines() -> list[EngineInfo]:
     """Every known engine, each with its variants, and for those that cannot run here why not."""
-    return [_info(name) for family in _registry.families() for name in family.names()]
+    return [_info(name) for name in engine_names()]
 
 
 def _info(name: str) -> EngineInfo:
@@ -218,7 +223,7 @@ def _family_and_variant(name: str) -> tuple[_Family, str | None]:
             if separator and family.variants and variant not in family.variants:
                 break
             return family, variant if separator else None
-    known = [known for family in families for known in family.names()] + list(ALIASES)
+    known = [*engine_names(), *ALIASES]
     raise errors.EngineNotFoundError(f"no engine is called {name!r}; there are {', '.join(known)}", engine=name)
 
 
@@ -245,6 +250,7 @@ __all__ = [
     "ENVIRONMENT_VARIABLE",
     "EngineInfo",
     "default_engine",
+    "engine_names",
     "engines",
     "get_engine",
     "set_default_engine",

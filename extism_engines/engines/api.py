@@ -96,8 +96,13 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def new_store(self) -> Store:
-        """*Mandatory.* An empty store. Called once per plugin instance."""
+    def new_store(self, main: Module | None = None) -> Store:
+        """*Mandatory.* An empty store. Called once per plugin instance.
+
+        Args:
+            main: The module that will be instantiated last, with most of what is made before as its imports. An engine may
+                prepare beside it, once, what all stores with the same ``main`` need.
+        """
 
     def validate(self, wasm: bytes) -> None:
         """Checks a module as its author wrote it, before anything is rewritten. The default compiles it.

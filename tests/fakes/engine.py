@@ -67,7 +67,7 @@ class FakeEngine(api.Engine):
     def compile(self, wasm: bytes) -> FakeModule:
         return FakeModule(wasm)
 
-    def new_store(self) -> FakeStore:
+    def new_store(self, main: api.Module | None = None) -> FakeStore:
         return FakeStore()
 
 
@@ -82,6 +82,8 @@ class FakeStore(api.Store):
         self.closed = False
 
     def host_function(self, type: FuncType, function: api.HostFunction) -> FakeFunc:
+        self.check_open()
+
         def call(arguments: list[Any]) -> list[Any]:
             result = function(*map(_to_host, type.params, arguments))
             if not isinstance(result, tuple):

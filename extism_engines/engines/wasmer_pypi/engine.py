@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import weakref
 from typing import Any
 
-import attrs
 import wasmer
 from wasmer import engine as wasmer_engine
 
 from ...errors import EngineFailureError, InvalidModuleError, MalformedModuleError
 from ...wasm.types import FuncType, ValueType
 from .. import api
+from ..signals import handlers
 from .store import WasmerStore
 
 _CHECKSUM_SIZE = hashlib.sha256().digest_size
@@ -33,34 +34,55 @@ _REFUSED = {"simd": "PyPI Wasmer 1.1.0 computes wrong results for it (select on 
 _compiled_in_process: set[int] = set()
 
 
-@attrs.frozen(eq=False)
-class _Native:
-    """A module as one thread has it. Code is freed with the engine only, so every module has an engine of its own."""
+class Group:
+    """Modules in one native engine, on one thread.
 
-    store: Any
-    module: Any
+    Function types are compared by numbers that each native engine hands out for itself: in two engines one number means two
+    types, so that an indirect call of a function from the other would pass the check with the wrong type. So whatever meets
+    in a store lives in one native engine. And code is freed with its native engine only: so there is one for each main module.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+        self._loaded: weakref.WeakKeyDictionary[WasmerModule, Any] = weakref.WeakKeyDictionary()
+
+    def add(self, module: WasmerModule, native: Any) -> None:
+        """Says that a module was compiled in this group."""
+        self._loaded[module] = native
+
+    def load(self, module: WasmerModule) -> Any:
+        """The native form of a module in this group."""
+        native = self._loaded.get(module)
+        if native is None:
+            native = wasmer.Module.deserialize(self.store, module.artifact)
+            self._loaded[module] = native
+        return native
 
 
 class WasmerModule(api.Module):
-    """A compiled module. The package's objects belong to one thread: other threads load the serialised code."""
+    """A compiled module. The package's objects belong to one thread and to one native engine: elsewhere the serialised code
+    is loaded again."""
 
-    def __init__(self, engine: WasmerEngine, wasm: bytes, native: _Native, artifact: bytes) -> None:
+    def __init__(self, engine: WasmerEngine, wasm: bytes, artifact: bytes) -> None:
         super().__init__(wasm)
+        self.artifact = artifact
         self._engine = engine
-        self._artifact = artifact
         self._of_thread = threading.local()
-        self._of_thread.native = native
 
-    def native(self) -> _Native:
-        """The module for the running thread."""
-        found: _Native | None = getattr(self._of_thread, "native", None)
+    def group(self) -> Group:
+        """The group of this module, for the running thread."""
+        found: Group | None = getattr(self._of_thread, "group", None)
         if found is None:
-            found = self._engine.load(self._artifact)
-            self._of_thread.native = found
+            found = self._engine.new_group()
+            self._of_thread.group = found
         return found
 
+    def use(self, group: Group) -> None:
+        """Says which group the running thread takes for this module."""
+        self._of_thread.group = group
+
     def serialize(self) -> bytes:
-        return hashlib.sha256(self._artifact).digest() + self._artifact
+        return hashlib.sha256(self.artifact).digest() + self.artifact
 
 
 class WasmerEngine(api.Engine):
@@ -70,6 +92,7 @@ class WasmerEngine(api.Engine):
         self._variant = variant
         self._compiler = compiler
         self._version = version
+        self._install_signal_handlers()
 
     @property
     def name(self) -> str:
@@ -97,28 +120,31 @@ class WasmerEngine(api.Engine):
 
     def compile(self, wasm: bytes) -> WasmerModule:
         self._refuse_after_fork()
-        store = self._new_native_store()
+        group = self.new_group()
         try:
-            module = wasmer.Module(store, wasm)
-            artifact = bytes(module.serialize())
+            native = wasmer.Module(group.store, wasm)
+            module = WasmerModule(self, wasm, bytes(native.serialize()))
         except BaseException as error:
             raise self._failure(error) from error
-        return WasmerModule(self, wasm, _Native(store, module), artifact)
+        module.use(group)
+        group.add(module, native)
+        return module
 
     def deserialize(self, artifact: bytes, wasm: bytes) -> WasmerModule:
         checksum, code = artifact[:_CHECKSUM_SIZE], artifact[_CHECKSUM_SIZE:]
         # The package checks next to nothing: damaged code is a segmentation fault.
         if hashlib.sha256(code).digest() != checksum:
             raise InvalidModuleError("the compiled module is damaged: its checksum does not fit", engine=self.name)
-        return WasmerModule(self, wasm, self.load(code), code)
-
-    def load(self, code: bytes) -> _Native:
-        """Loads serialised code for the running thread."""
-        store = self._new_native_store()
+        module = WasmerModule(self, wasm, code)
         try:
-            return _Native(store, wasmer.Module.deserialize(store, code))
+            module.group().load(module)
         except BaseException as error:
             raise self._failure(error) from error
+        return module
+
+    def new_group(self) -> Group:
+        """An empty group, in a native engine of its own."""
+        return Group(self._new_native_store())
 
     def parse_text(self, text: str) -> bytes:
         try:
@@ -126,8 +152,16 @@ class WasmerEngine(api.Engine):
         except RuntimeError as error:
             raise MalformedModuleError(str(error), engine=self.name) from error
 
-    def new_store(self) -> WasmerStore:
-        return WasmerStore(self._new_native_store())
+    def new_store(self, main: api.Module | None = None) -> WasmerStore:
+        handlers.restore()
+        assert main is None or isinstance(main, WasmerModule)
+        return WasmerStore(self.new_group() if main is None else main.group())
+
+    def _install_signal_handlers(self) -> None:
+        """The engine installs its handlers with its first instance; only then are they there to be remembered."""
+        store = self._new_native_store()
+        wasmer.Instance(wasmer.Module(store, b"\0asm\1\0\0\0"), wasmer.ImportObject())
+        handlers.remember()
 
     def _new_native_store(self) -> Any:
         return wasmer.Store(wasmer_engine.Universal(self._compiler))

@@ -10,7 +10,7 @@ import ctypes
 import struct
 import sys
 import threading
-from typing import Any
+from collections.abc import Callable
 
 import cffi
 
@@ -32,42 +32,37 @@ _CONTEXT_SIZE = 4096  # more than a ucontext_t of any platform
 _RSP_OFFSET = 160  # of gregs[REG_RSP] in a ucontext_t: glibc and musl on x86-64
 
 
-class StackGauge:
-    """Measures the stack of the thread that made it. Used by one store, on one thread."""
+Gauge = Callable[[], int]
+"""Gives the bytes of stack that guest code may use in a call that begins now, on the thread that made the gauge. Raises
+``TrapError`` of kind ``STACK_OVERFLOW`` when there is next to nothing left."""
 
-    def __init__(self) -> None:
-        self._low = _lowest_address()
-        if self._low is None:
-            return
-        ffi = cffi.FFI()
-        ffi.cdef("int getcontext(void *context);")
-        self._get_context: Any = ffi.dlopen(None).getcontext
-        self._context = ffi.new("char[]", _CONTEXT_SIZE)
-        self._pointer = memoryview(ffi.buffer(self._context)).cast("B")[_RSP_OFFSET : _RSP_OFFSET + 8].cast("Q")
-        remaining = self._remaining()
-        self._reserve = _RESERVE if remaining >= 2 * _RESERVE + MAX_BUDGET else _SMALL_RESERVE
 
-    def budget(self) -> int:
-        """Bytes that guest code may use in a call that begins now.
+def make_gauge() -> Gauge:
+    """A gauge for the running thread."""
+    low = _lowest_address()
+    if low is None:
+        return _blind_budget
+    ffi = cffi.FFI()
+    ffi.cdef("int getcontext(void *context);")
+    get_context = ffi.dlopen(None).getcontext
+    context = ffi.new("char[]", _CONTEXT_SIZE)
+    stack_pointer = memoryview(ffi.buffer(context)).cast("B")[_RSP_OFFSET : _RSP_OFFSET + 8].cast("Q")
+    get_context(context)
+    reserve = _RESERVE if stack_pointer[0] - low >= 2 * _RESERVE + MAX_BUDGET else _SMALL_RESERVE
+    floor = low + reserve
 
-        Raises:
-            TrapError: Of kind ``STACK_OVERFLOW``: there is next to nothing left.
-        """
-        if self._low is None:
-            return _blind_budget()
-        free = self._remaining() - self._reserve
+    def budget() -> int:
+        # The library reports where the stack pointer is: exact whatever the interpreter has put on the stack.
+        get_context(context)
+        free: int = stack_pointer[0] - floor
         if free >= MAX_BUDGET:
             return MAX_BUDGET
         if free < MIN_BUDGET:
-            raise TrapError(
-                f"the thread has only {max(free + self._reserve, 0) >> 10} KiB of stack left", kind=TrapKind.STACK_OVERFLOW
-            )
+            left = max(free + reserve, 0) >> 10
+            raise TrapError(f"the thread has only {left} KiB of stack left", kind=TrapKind.STACK_OVERFLOW)
         return free & -4096  # in steps, so that calls from about the same depth need not set the budget anew
 
-    def _remaining(self) -> int:
-        self._get_context(self._context)
-        assert self._low is not None
-        return self._pointer[0] - self._low
+    return budget
 
 
 def _lowest_address() -> int | None:

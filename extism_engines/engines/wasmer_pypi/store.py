@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import wasmer
 
@@ -13,7 +13,10 @@ from ... import errors
 from ...wasm.types import ExternType, FuncType, GlobalType, MemoryType, TableType, ValueType
 from .. import api
 from . import traps
-from .stack import StackGauge
+from .stack import make_gauge
+
+if TYPE_CHECKING:
+    from .engine import Group
 
 _HALVES = {ValueType.I32: 1 << 31, ValueType.I64: 1 << 63}
 
@@ -22,20 +25,21 @@ class WasmerStore(api.Store):
     """One store. It holds every instance made in it until it is closed: in this engine an instance does not keep
     those alive that it imports from."""
 
-    def __init__(self, native: Any) -> None:
-        self.native = native
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self.native = group.store
         self.closed = False
         self.raised: BaseException | None = None
         """What a host function raised, on its way out: the engine reports traps by the same type as a host
         function's own ``RuntimeError``."""
         self.functions: list[api.HostFunction] = []
         self._instances: list[Any] = []
-        self._gauge = StackGauge()
+        self._gauge = make_gauge()
         self.nested = False
         """Whether a host function of this store is running: a call from there continues on the same budget."""
         self._filled = 0
         self._budget = WasmerGlobal(
-            self, GlobalType(ValueType.I32, mutable=True), wasmer.Global(native, wasmer.Value.i32(0), mutable=True)
+            self, GlobalType(ValueType.I32, mutable=True), wasmer.Global(self.native, wasmer.Value.i32(0), mutable=True)
         )
 
     # -- contract --------------------------------------------------------------------------------------
@@ -62,7 +66,7 @@ class WasmerStore(api.Store):
         nested = self.nested
         try:
             self.fill_budget()
-            native = wasmer.Instance(module.native().module, import_object)
+            native = wasmer.Instance(self._group.load(module), import_object)
         except BaseException as error:
             if not traps.is_trap(error) and type(error) is RuntimeError:
                 raise _instantiation_failure(str(error)) from error
@@ -96,7 +100,7 @@ class WasmerStore(api.Store):
         """Fills the stack budget. Called before every call; those from inside a host function leave it as it is."""
         if self.nested:
             return
-        budget = self._gauge.budget()
+        budget = self._gauge()
         if budget != self._filled:
             self._budget.native.value = budget
             self._filled = budget
@@ -343,7 +347,8 @@ def _prepare_exchange(
     read_state = _STATE.unpack_from
 
     def exchange(data: bytes) -> bytes | None:
-        store.check_open()
+        if store.closed:
+            store.check_open()
         length = len(data)
         end = start + length
         if end > len(memory.view) and end > memory.size:

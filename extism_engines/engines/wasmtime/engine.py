@@ -9,6 +9,7 @@ import wasmtime
 from ...errors import EngineUnavailableError, InvalidModuleError, MalformedModuleError
 from ...wasm.types import FuncType, ValueType
 from .. import api
+from ..signals import handlers
 from .library import Library
 from .store import WasmtimeStore
 
@@ -112,7 +113,8 @@ class WasmtimeEngine(api.Engine):
         except wasmtime.WasmtimeError as error:
             raise MalformedModuleError(str(error), engine=self.name) from error
 
-    def new_store(self) -> WasmtimeStore:
+    def new_store(self, main: api.Module | None = None) -> WasmtimeStore:
+        handlers.restore()
         return WasmtimeStore(self, self._engine, self._library)
 
     def func_type(self, type: FuncType) -> wasmtime.FuncType:
@@ -142,6 +144,7 @@ class WasmtimeEngine(api.Engine):
                 raise EngineUnavailableError(reason="this version of wasmtime fails the self-test of calls")
         finally:
             store.close()
+        handlers.remember()
 
 
 _VALUE_TYPES = {

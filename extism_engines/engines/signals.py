@@ -1,0 +1,63 @@
+"""Keeping an engine's signal handlers in place.
+
+Engines turn faults of wasm code (an access out of bounds is a SIGSEGV) into traps by handlers of their own, which pass on what
+is not theirs. ``faulthandler.enable()`` puts its own handlers in their place when it is called after an engine's first use, and
+the next trap would end the process. So the handlers are remembered once an engine works, and put back when a store is made and
+``faulthandler`` has taken their place. A fault of the host itself then still ends the process, but without its report:
+enabling ``faulthandler`` before the first plugin gives both.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import signal
+import sys
+import threading
+from typing import Any
+
+_SIZE = 256  # more than a struct sigaction of any platform
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE") if hasattr(signal, name))
+
+
+class SignalHandlers:
+    """The handlers as they were when an engine had installed its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._remembered: dict[int, Any] = {}
+
+    def remember(self) -> None:
+        """Called once an engine has run something."""
+        with self._lock:
+            if _supported():
+                self._remembered = {number: _handler(number) for number in _SIGNALS}
+
+    def restore(self) -> None:
+        """Called when a store is made."""
+        if not faulthandler.is_enabled():
+            return
+        with self._lock:
+            for number, wanted in self._remembered.items():
+                if _handler(number).raw != wanted.raw:
+                    _library().sigaction(number, wanted, None)
+
+
+def _supported() -> bool:
+    return sys.platform.startswith(("linux", "darwin"))
+
+
+def _library() -> Any:
+    return ctypes.CDLL(None)
+
+
+def _handler(number: int) -> Any:
+    """A signal's handler, as the opaque structure that the C library gives."""
+    structure = ctypes.create_string_buffer(_SIZE)
+    _library().sigaction(number, None, structure)
+    return structure
+
+
+handlers = SignalHandlers()
+"""The handlers of this process: there is one set of them, whatever the number of engines."""

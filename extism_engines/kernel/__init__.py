@@ -22,10 +22,14 @@ _LIVE = 0x4C4956455F424C4B
 _STATE = struct.Struct("<5Q")  # status, output offset, output length, error handle, input handle
 _STATUS = struct.Struct("<q")
 _TOP = 48
-_BOUNDS = struct.Struct("<2Q")  # top of the heap, bytes of memory
-_LIMIT = 64
-_OUT_OF_MEMORY = 72
+_BOUNDS = struct.Struct("<3Q")  # top of the heap, where it was before a block was taken back, bytes of memory
+_TOP_AND_HIGH = struct.Struct("<2Q")
+_LIMIT = 72
+_OUT_OF_MEMORY = 80
 _WORD = struct.Struct("<Q")
+
+_GLANCE = 48
+"""Bytes of a block that are read together with its header: most keys and messages are no longer."""
 
 LAYOUT = api.ExchangeLayout(input=_HEAP + _HEADER.size, state=0)
 
@@ -178,11 +182,24 @@ class Kernel:
 
     def block(self, handle: int) -> bytes | None:
         """The bytes of a live block; ``None`` for 0 and for everything that is not the start of one."""
+        if handle < LAYOUT.input or handle % 16:
+            return None
+        try:
+            glance = self.memory.read(handle - _HEADER.size, _HEADER.size + _GLANCE)
+            _, used, mark = _HEADER.unpack_from(glance)
+            if mark != _LIVE:
+                return None
+            return glance[_HEADER.size : _HEADER.size + used] if used <= _GLANCE else self.memory.read(handle, used)
+        except IndexError:
+            # The last block of a full memory, or a header that a guest has written over.
+            return self._block_at_the_end(handle)
+
+    def _block_at_the_end(self, handle: int) -> bytes | None:
         length = self.length(handle)
         try:
             return self.memory.read(handle, length) if length else None
         except IndexError:
-            return None  # guests can write over headers: a length that leaves the memory is no length
+            return None
 
     def allocate(self, size: int) -> int:
         """Makes a block; gives its handle, 0 for size 0.
@@ -207,7 +224,7 @@ class Kernel:
         size = len(data)
         if not size:
             return 0
-        top, memory_bytes = self._bounds()
+        top, _, memory_bytes = self._bounds()
         capacity = (size + 15) & -16
         handle = top + _HEADER.size
         if handle + capacity > memory_bytes:
@@ -220,16 +237,32 @@ class Kernel:
         return handle
 
     def free(self, handle: int) -> None:
-        """Frees a block; nothing happens for what is not one."""
-        self._free(handle)
+        """Frees a block; nothing happens for what is not one.
+
+        The last block is taken back by moving the top of the heap, which needs no call. Its bytes stay until they are used
+        again, as those of other freed blocks do.
+        """
+        if handle < LAYOUT.input or handle % 16:
+            return
+        try:
+            capacity, _, mark = _HEADER.unpack(self.memory.read(handle - _HEADER.size, _HEADER.size))
+        except IndexError:
+            return
+        if mark != _LIVE:
+            return
+        top, high, _ = self._bounds()
+        if handle + capacity == top and handle != LAYOUT.input:
+            self.memory.write(_TOP, _TOP_AND_HIGH.pack(handle - _HEADER.size, max(top, high)))
+        else:
+            self._free(handle)
 
     def set_error(self, text: bytes) -> None:
         """Sets the error text of the running call."""
         self.memory.write(24, _WORD.pack(self.store_block(text)))
 
-    def _bounds(self) -> tuple[int, int]:
-        top, memory_bytes = _BOUNDS.unpack(self.memory.read(_TOP, _BOUNDS.size))
-        return top, memory_bytes
+    def _bounds(self) -> tuple[int, int, int]:
+        top, high, memory_bytes = _BOUNDS.unpack(self.memory.read(_TOP, _BOUNDS.size))
+        return top, high, memory_bytes
 
 
 __all__ = ["LAYOUT", "NAMESPACE", "Kernel", "KernelCode"]

@@ -12,10 +12,11 @@
 ;;     32     8  in_off      handle of the input block, 0 for empty input
 ;;     40     8  in_len      input: bytes
 ;;     48     8  top         first byte past the last block; always 16-aligned and at least HEAP + 16
-;;     56     8  mem_bytes   size of this memory
-;;     64     8  limit       bytes this memory may reach; written by the host
-;;     72     8  oom         1 when a growth beyond `limit` was asked for: the trap that follows means "oom"
-;;     80     8  bins_used   1 when some free list is not empty
+;;     56     8  high        where `top` was before the host took back the last block; 0, or stale and lower, otherwise
+;;     64     8  mem_bytes   size of this memory
+;;     72     8  limit       bytes this memory may reach; written by the host
+;;     80     8  oom         1 when a growth beyond `limit` was asked for: the trap that follows means "oom"
+;;     88     8  bins_used   1 when some free list is not empty
 ;;    128   448  bins        112 heads of free lists (i32 handles), four to each power of two
 ;;   1024        HEAP        blocks, one after the other
 ;;
@@ -28,8 +29,8 @@
 ;; here can trap on a bad offset.
 (module
   (memory (export "memory") 1)
-  ;; An empty heap before the first call: start functions and initialisers may allocate. top, mem_bytes, limit.
-  (data (i32.const 48) "\10\04\00\00\00\00\00\00" "\00\00\01\00\00\00\00\00" "\00\00\00\00\01\00\00\00")
+  ;; An empty heap before the first call: start functions and initialisers may allocate. top, high, mem_bytes, limit.
+  (data (i32.const 48) "\10\04\00\00\00\00\00\00" "\00\00\00\00\00\00\00\00" "\00\00\01\00\00\00\00\00" "\00\00\00\00\01\00\00\00")
   (global $LIVE i64 (i64.const 0x4c4956455f424c4b))
   (global $FREE i64 (i64.const 0x465245455f424c4b))
 
@@ -62,7 +63,7 @@
     (i64.store (i32.sub (local.get $h) (i32.const 8)) (global.get $FREE))
     (i32.store (local.get $h) (i32.load (local.get $bin)))
     (i32.store (local.get $bin) (local.get $h))
-    (i64.store (i32.const 80) (i64.const 1)))
+    (i64.store (i32.const 88) (i64.const 1)))
 
   ;; Takes the first block of a list if it holds `capacity` bytes; 0 if not. A list whose head is not what it
   ;; should be (a guest has scribbled over it) is dropped.
@@ -103,14 +104,14 @@
 
   ;; Makes the memory at least `end` bytes; 0 when that cannot be had.
   (func $grow (param $end i64) (result i32)
-    (if (i64.gt_u (local.get $end) (i64.load (i32.const 64)))
-      (then (i64.store (i32.const 72) (i64.const 1)) (unreachable)))
+    (if (i64.gt_u (local.get $end) (i64.load (i32.const 72)))
+      (then (i64.store (i32.const 80) (i64.const 1)) (unreachable)))
     (if (i32.eq
           (memory.grow (i32.wrap_i64 (i64.shr_u
-            (i64.add (i64.sub (local.get $end) (i64.load (i32.const 56))) (i64.const 65535)) (i64.const 16))))
+            (i64.add (i64.sub (local.get $end) (i64.load (i32.const 64))) (i64.const 65535)) (i64.const 16))))
           (i32.const -1))
       (then (return (i32.const 0))))
-    (i64.store (i32.const 56) (i64.shl (i64.extend_i32_u (memory.size)) (i64.const 16)))
+    (i64.store (i32.const 64) (i64.shl (i64.extend_i32_u (memory.size)) (i64.const 16)))
     (i32.const 1))
 
   (func (export "alloc") (param $n i64) (result i64)
@@ -120,15 +121,15 @@
     (local.set $capacity (i64.and (i64.add (local.get $n) (i64.const 15)) (i64.const -16)))
     (local.set $h (i64.add (i64.load (i32.const 48)) (i64.const 16)))
     (local.set $end (i64.add (local.get $h) (local.get $capacity)))
-    (if (i64.ne (i64.load (i32.const 80)) (i64.const 0))
+    (if (i64.ne (i64.load (i32.const 88)) (i64.const 0))
       (then
         ;; A block of about this size first; any block at all before the memory has to grow.
         (local.set $old (call $reuse (i32.wrap_i64 (local.get $capacity))
-          (select (i32.const 112) (i32.const 5) (i64.gt_u (local.get $end) (i64.load (i32.const 56))))))))
+          (select (i32.const 112) (i32.const 5) (i64.gt_u (local.get $end) (i64.load (i32.const 64))))))))
     (if (local.get $old)
       (then (local.set $h (i64.extend_i32_u (local.get $old))))
       (else
-        (if (i64.gt_u (local.get $end) (i64.load (i32.const 56)))
+        (if (i64.gt_u (local.get $end) (i64.load (i32.const 64)))
           (then
             (if (i64.gt_u (local.get $end) (i64.const 0x100000000)) (then (return (i64.const 0))))
             (if (i32.eqz (call $grow (local.get $end))) (then (return (i64.const 0))))))
@@ -200,7 +201,7 @@
       (i64.le_u (local.get $n) (i64.sub (local.get $end) (local.get $p)))))
   ;; The range may begin inside a block and go past its end; one that leaves the memory is ignored.
   (func (export "output_set") (param $p i64) (param $n i64)
-    (if (i32.eqz (call $in_memory (local.get $p) (local.get $n) (i64.load (i32.const 56)))) (then (return)))
+    (if (i32.eqz (call $in_memory (local.get $p) (local.get $n) (i64.load (i32.const 64)))) (then (return)))
     (i64.store (i32.const 8) (local.get $p))
     (i64.store (i32.const 16) (local.get $n)))
   (func (export "output_offset") (result i64) (i64.load (i32.const 8)))
@@ -208,28 +209,32 @@
   (func (export "error_set") (param $h i64)
     (if (i32.or
           (i64.eqz (local.get $h))
-          (call $in_memory (local.get $h) (i64.const 0) (i64.load (i32.const 56))))
+          (call $in_memory (local.get $h) (i64.const 0) (i64.load (i32.const 64))))
       (then (i64.store (i32.const 24) (local.get $h)))))
   (func (export "error_get") (result i64) (i64.load (i32.const 24)))
-  (func (export "memory_bytes") (result i64) (i64.load (i32.const 56)))
+  (func (export "memory_bytes") (result i64) (i64.load (i32.const 64)))
 
   ;; -- the start of a call -----------------------------------------------------------------------------
 
   ;; Forgets every block and zeroes what lay from `from` on, so that nothing of one call is left for the next.
   (func $wipe (param $from i64)
-    (if (i64.gt_u (i64.load (i32.const 48)) (local.get $from))
+    (local $end i64)
+    (local.set $end (select (i64.load (i32.const 56)) (i64.load (i32.const 48))
+      (i64.gt_u (i64.load (i32.const 56)) (i64.load (i32.const 48)))))
+    (if (i64.gt_u (local.get $end) (local.get $from))
       (then
         (memory.fill (i32.wrap_i64 (local.get $from)) (i32.const 0)
-          (i32.wrap_i64 (i64.sub (i64.load (i32.const 48)) (local.get $from))))))
-    (if (i64.ne (i64.load (i32.const 80)) (i64.const 0))
+          (i32.wrap_i64 (i64.sub (local.get $end) (local.get $from))))))
+    (i64.store (i32.const 56) (i64.const 0))
+    (if (i64.ne (i64.load (i32.const 88)) (i64.const 0))
       (then
         (memory.fill (i32.const 128) (i32.const 0) (i32.const 448))
-        (i64.store (i32.const 80) (i64.const 0))))
+        (i64.store (i32.const 88) (i64.const 0))))
     (i64.store (i32.const 8) (i64.const 0))
     (i64.store (i32.const 16) (i64.const 0))
     (i64.store (i32.const 24) (i64.const 0))
-    (i64.store (i32.const 72) (i64.const 0))
-    (i64.store (i32.const 56) (i64.shl (i64.extend_i32_u (memory.size)) (i64.const 16))))
+    (i64.store (i32.const 80) (i64.const 0))
+    (i64.store (i32.const 64) (i64.shl (i64.extend_i32_u (memory.size)) (i64.const 16))))
 
   (func $reset (export "reset")
     (call $wipe (i64.const 1024))

@@ -236,12 +236,16 @@ class WasmerMemory(api.Memory):
         return size
 
     def read(self, offset: int, length: int) -> bytes:
-        self._check(offset, length)
-        return self.view[offset : offset + length].tobytes()
+        end = offset + length
+        if self._store.closed or not 0 <= offset <= end <= len(self.view):
+            self._check(offset, length)
+        return self.view[offset:end].tobytes()
 
     def write(self, offset: int, data: bytes) -> None:
-        self._check(offset, len(data))
-        self.view[offset : offset + len(data)] = data
+        end = offset + len(data)
+        if self._store.closed or not 0 <= offset <= end <= len(self.view):
+            self._check(offset, len(data))
+        self.view[offset:end] = data
 
     def grow(self, pages: int) -> int:
         self._store.check_open()

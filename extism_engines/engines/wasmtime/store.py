@@ -278,10 +278,18 @@ class WasmtimeMemory(api.Memory):
         return self.known
 
     def read(self, offset: int, length: int) -> bytes:
-        return self.view(offset, length)[offset : offset + length].tobytes()
+        end = offset + length
+        view = self._view
+        if view is None or self.store.closed or not 0 <= offset <= end <= self.known:
+            view = self.view(offset, length)
+        return view[offset:end].tobytes()
 
     def write(self, offset: int, data: bytes) -> None:
-        self.view(offset, len(data))[offset : offset + len(data)] = data
+        end = offset + len(data)
+        view = self._view
+        if view is None or self.store.closed or not 0 <= offset <= end <= self.known:
+            view = self.view(offset, len(data))
+        view[offset:end] = data
 
     def grow(self, pages: int) -> int:
         self.store.check_open()
@@ -297,10 +305,10 @@ class WasmtimeMemory(api.Memory):
     def view(self, offset: int, length: int) -> memoryview:
         """A view of which [offset, offset + length) may be used until the guest runs again; raises ``IndexError``
         when any of that is outside."""
+        self.store.check_open()
         end = offset + length
         if offset < 0 or length < 0 or (end > self.known and end > self.size):
             raise IndexError(f"bytes {offset} to {end} are not all inside a memory of {self.size} bytes")
-        self.store.check_open()
         # Memories with 64-bit offsets may be larger than what is reserved: those are looked up anew each time.
         return self._view if self._view is not None else self._map(self.known)
 

@@ -22,7 +22,7 @@
 ;;
 ;; A block is a 16-byte header and its data; a handle is the offset of the data, so handles are multiples of 16.
 ;;   header: +0 capacity (i32, multiple of 16)  +4 used (i32, what was asked for)  +8 mark (i64, LIVE or FREE)
-;; A freed block keeps the handle of the next one in its list in its first four data bytes.
+;; A freed block has the handle of the next one in its list at +4; its bytes stay as they are until it is used again.
 ;;
 ;; Guests may overwrite headers (the reference kernel lets them, too). So nothing read from the heap is trusted:
 ;; handles from a free list are checked again before use, no walk is longer than the number of bins, and nothing
@@ -61,7 +61,7 @@
     (local.set $bin (call $bin (local.get $capacity)))
     (i32.store (i32.sub (local.get $h) (i32.const 16)) (local.get $capacity))
     (i64.store (i32.sub (local.get $h) (i32.const 8)) (global.get $FREE))
-    (i32.store (local.get $h) (i32.load (local.get $bin)))
+    (i32.store (i32.sub (local.get $h) (i32.const 12)) (i32.load (local.get $bin)))
     (i32.store (local.get $bin) (local.get $h))
     (i64.store (i32.const 88) (i64.const 1)))
 
@@ -80,7 +80,7 @@
             (i64.load (i32.const 48))))
       (then (i32.store (local.get $bin) (i32.const 0)) (return (i32.const 0))))
     (if (i32.lt_u (local.get $has) (local.get $capacity)) (then (return (i32.const 0))))
-    (i32.store (local.get $bin) (i32.load (local.get $h)))
+    (i32.store (local.get $bin) (i32.load (i32.sub (local.get $h) (i32.const 12))))
     ;; What is left over becomes a block of its own when it is worth a header.
     (if (i32.ge_u (i32.sub (local.get $has) (local.get $capacity)) (i32.const 128))
       (then

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -219,20 +220,24 @@ def _host_entry(store: weakref.ref[WasmerStore], index: int, type: FuncType) -> 
 
 
 class WasmerMemory(api.Memory):
-    """A memory. A view shows as many bytes as there were when it was made; the base does not move."""
+    """A memory, seen through a view that shows as many bytes as there were when it was made; the base does not move.
+
+    The view is made from the bare address: one over the package's ``Buffer`` could be dropped on its own thread only, and the
+    garbage collector does not ask which thread it runs on. :attr:`native` keeps the memory.
+    """
 
     def __init__(self, store: WasmerStore, type: MemoryType, native: Any) -> None:
         self.type = type
         self.native = native
         self._store = store
-        self.view = memoryview(native.buffer)
+        self.view = _map(native)
 
     @property
     def size(self) -> int:
         self._store.check_open()
         size: int = self.native.data_size
         if size != len(self.view):
-            self.view = memoryview(self.native.buffer)
+            self.view = _map(self.native)
         return size
 
     def read(self, offset: int, length: int) -> bytes:
@@ -253,7 +258,7 @@ class WasmerMemory(api.Memory):
             previous: int = self.native.grow(pages)
         except RuntimeError as error:
             raise MemoryError(f"the memory cannot grow by {pages} pages") from error
-        self.view = memoryview(self.native.buffer)
+        self.view = _map(self.native)
         return previous
 
     def _check(self, offset: int, length: int) -> None:
@@ -261,6 +266,15 @@ class WasmerMemory(api.Memory):
         end = offset + length
         if offset < 0 or length < 0 or (end > len(self.view) and end > self.size):
             raise IndexError(f"bytes {offset} to {end} are not all inside a memory of {self.size} bytes")
+
+
+def _map(native: Any) -> memoryview:
+    size: int = native.data_size
+    if not size:
+        return memoryview(b"")
+    with memoryview(native.buffer) as whole:
+        address = ctypes.addressof(ctypes.c_char.from_buffer(whole))
+    return memoryview((ctypes.c_char * size).from_address(address)).cast("B")
 
 
 class WasmerGlobal(api.Global):

@@ -94,7 +94,7 @@ def _table(runs: list[EngineRun]) -> Table:
     table.add_column("first", justify="right", no_wrap=True)
     table.add_column("warm", justify="right", no_wrap=True)
     for run in runs:
-        table.add_row(Text(f"{run.engine} {run.version}", "bold cyan"))
+        table.add_row(Text(run.engine, "bold cyan"), "", "", Text(f"version {run.version}", "cyan"))
         for guest in run.guests:
             _add_guest(table, guest)
     return table

@@ -15,7 +15,7 @@ from extism_engines.errors import PluginTimeoutError
 from .conftest import GUESTS, WAT, C, Run
 
 ANY_BYTES = bytes(range(256)) * 3
-AVAILABLE = [info.name for info in extism_engines.engines() if info.available]
+on_every_engine = pytest.mark.parametrize("engine", [info.name for info in extism_engines.engines() if info.available])
 
 
 @pytest.fixture
@@ -33,9 +33,10 @@ def test_prints_the_output_and_nothing_else(run: Run) -> None:
     assert (result.code, result.stdout, result.stderr) == (0, b"Hello, World!", "")
 
 
+@on_every_engine
 @pytest.mark.parametrize("data", [b"", b"\0", b"\xff\xfe\0\r\n", b"line\n", ANY_BYTES, b"x" * 300_000])
-def test_bytes_pass_unchanged_from_stdin_to_stdout(run: Run, data: bytes) -> None:
-    result = run("call", WAT, "echo", "--stdin", stdin=data)
+def test_bytes_pass_unchanged_from_stdin_to_stdout(run: Run, engine: str, data: bytes) -> None:
+    result = run("call", WAT, "echo", "--stdin", "--engine", engine, stdin=data)
     assert (result.code, result.stdout, result.stderr) == (0, data, "")
 
 
@@ -86,8 +87,9 @@ def test_a_failed_call_leaves_the_output_file_alone(run: Run, tmp_path: Path) ->
 # -- what is called ----------------------------------------------------------------------------------------
 
 
-def test_module_as_text(run: Run) -> None:
-    assert run("call", str(GUESTS / "wat" / "guest.wat"), "echo", "-i", "x", "--engine", "wasmtime").stdout == b"x"
+@on_every_engine
+def test_module_as_text(run: Run, engine: str) -> None:
+    assert run("call", str(GUESTS / "wat" / "guest.wat"), "echo", "-i", "x", "--engine", engine).stdout == b"x"
 
 
 @pytest.mark.parametrize("options", [(), ("--manifest",), ("-m",)])
@@ -145,7 +147,7 @@ def test_module_that_is_not_one(run: Run, tmp_path: Path) -> None:
     assert result.stderr.startswith("error: Unable to compile Extism plugin: ")
 
 
-@pytest.mark.parametrize("engine", AVAILABLE)
+@on_every_engine
 def test_engine(run: Run, engine: str) -> None:
     result = run("call", C, "fail", "-i", "here", "--engine", engine)
     assert f"  engine: {engine}\n" in result.stderr
@@ -171,10 +173,12 @@ def test_bad_config(run: Run, item: str) -> None:
     assert f"{item!r} is not of the form KEY=VALUE" in result.stderr
 
 
-def test_memory_max(run: Run) -> None:
+@on_every_engine
+def test_memory_max(run: Run, engine: str) -> None:
     data = b"x" * 70_000
-    assert run("call", C, "greet", "--stdin", "--memory-max", "10", stdin=data).code == 0
-    result = run("call", C, "greet", "--stdin", "--memory-max", "1", stdin=data)
+    command = ("call", C, "greet", "--stdin", "--engine", engine)
+    assert run(*command, "--memory-max", "10", stdin=data).code == 0
+    result = run(*command, "--memory-max", "1", stdin=data)
     assert (result.code, result.stdout) == (3, b"")
     assert result.stderr.startswith("error: oom\n")
     assert "--memory-max 1 allows 64 KiB" in result.stderr
@@ -237,8 +241,9 @@ def test_the_texts_of_a_plugin_cannot_steer_the_terminal(run: Run) -> None:
     assert result.stderr.startswith("error: failed as asked: \\x1b[2J\n  second line\n  plugin: ")
 
 
-def test_trap(run: Run) -> None:
-    result = run("call", WAT, "trap", "--log-level", "debug")
+@on_every_engine
+def test_trap(run: Run, engine: str) -> None:
+    result = run("call", WAT, "trap", "--log-level", "debug", "--engine", engine)
     assert (result.code, result.stdout) == (3, b"")
     assert "  trap: unreachable\n" in result.stderr
     assert "--log-level" not in result.stderr

@@ -67,7 +67,7 @@ def test_help_of_a_command(run: Run, command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["fly"], ["--fly"], ["call"], ["call", C], ["engines", "x"], ["call", C, "f", "g"], []]
+    "arguments", [["fly"], ["--fly"], ["call"], ["call", C], ["engines", "x"], ["call", C, "f", "g"]]
 )
 def test_usage(run: Run, arguments: Sequence[str]) -> None:
     result = run(*arguments)

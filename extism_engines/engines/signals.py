@@ -1,10 +1,11 @@
 """Keeping an engine's signal handlers in place.
 
 Engines turn faults of wasm code (an access out of bounds is a SIGSEGV) into traps by handlers of their own, which pass on what
-is not theirs. ``faulthandler.enable()`` puts its own handlers in their place when it is called after an engine's first use, and
-the next trap would end the process. So the handlers are remembered once an engine works, and put back when a store is made and
-``faulthandler`` has taken their place. A fault of the host itself then still ends the process, but without its report:
-enabling ``faulthandler`` before the first plugin gives both.
+is not theirs. ``faulthandler.enable()`` puts the interpreter's handlers in their place when it is called after an engine's
+first use, and the next trap would end the process. So the handlers are remembered once an engine works, and put back when a
+store is made and the interpreter's have taken their place. A fault of the host itself then still ends the process, but
+without its report: enabling ``faulthandler`` before the first plugin gives both. Handlers of other libraries are left alone:
+they pass on what is not theirs, too.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class SignalHandlers:
             return
         with self._lock:
             for number, wanted in self._remembered.items():
-                if _handler(number).raw != wanted.raw:
+                current = _handler(number)
+                if current.raw != wanted.raw and _is_interpreters(current):
                     _library().sigaction(number, wanted, None)
 
 
@@ -57,6 +59,35 @@ def _handler(number: int) -> Any:
     structure = ctypes.create_string_buffer(_SIZE)
     _library().sigaction(number, None, structure)
     return structure
+
+
+class _SharedObject(ctypes.Structure):
+    """What ``dladdr`` tells of an address."""
+
+    _fields_ = (
+        ("path", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("symbol", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    )
+
+
+def _base_of(address: int | None) -> int | None:
+    """Where the shared object or program that holds an address begins in memory."""
+    found = _SharedObject()
+    if not address or not _library().dladdr(ctypes.c_void_p(address), ctypes.byref(found)):
+        return None
+    base: int | None = found.base
+    return base
+
+
+def _is_interpreters(handler: Any) -> bool:
+    """Whether a handler is the Python interpreter's own."""
+    # The function comes first in the structure on every platform that is supported here.
+    function = ctypes.c_void_p.from_buffer(handler).value
+    interpreter = ctypes.cast(ctypes.pythonapi.Py_IsInitialized, ctypes.c_void_p).value
+    base = _base_of(function)
+    return base is not None and base == _base_of(interpreter)
 
 
 handlers = SignalHandlers()

@@ -38,7 +38,7 @@
 
   ;; Whether h is the first data byte of a block that carries the given mark.
   (func $is_block (param $h i64) (param $mark i64) (result i32)
-    (if (i64.gt_u (i64.sub (local.get $h) (i64.const 1040)) (i64.sub (i64.load (i32.const 48)) (i64.const 1041)))
+    (if (i64.ge_u (i64.sub (local.get $h) (i64.const 1040)) (i64.sub (i64.load (i32.const 48)) (i64.const 1040)))
       (then (return (i32.const 0))))
     (if (i32.wrap_i64 (i64.and (local.get $h) (i64.const 15)))
       (then (return (i32.const 0))))

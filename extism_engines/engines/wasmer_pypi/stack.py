@@ -11,6 +11,8 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 import cffi
 
@@ -32,6 +34,8 @@ _CONTEXT_SIZE = 4096  # more than a ucontext_t of any platform
 _RSP_OFFSET = 160  # of gregs[REG_RSP] in a ucontext_t: glibc and musl on x86-64
 
 
+_of_thread = threading.local()
+
 Gauge = Callable[[], int]
 """Gives the bytes of stack that guest code may use in a call that begins now, on the thread that made the gauge. Raises
 ``TrapError`` of kind ``STACK_OVERFLOW`` when there is next to nothing left."""
@@ -39,12 +43,13 @@ Gauge = Callable[[], int]
 
 def make_gauge() -> Gauge:
     """A gauge for the running thread."""
-    low = _lowest_address()
+    if not hasattr(_of_thread, "low"):
+        # For the main thread the C library reads the whole map of the process to answer this.
+        _of_thread.low = _lowest_address()
+    low: int | None = _of_thread.low
     if low is None:
         return _blind_budget
-    ffi = cffi.FFI()
-    ffi.cdef("int getcontext(void *context);")
-    get_context = ffi.dlopen(None).getcontext
+    ffi, get_context = _get_context()
     context = ffi.new("char[]", _CONTEXT_SIZE)
     stack_pointer = memoryview(ffi.buffer(context)).cast("B")[_RSP_OFFSET : _RSP_OFFSET + 8].cast("Q")
     get_context(context)
@@ -63,6 +68,14 @@ def make_gauge() -> Gauge:
         return free & -4096  # in steps, so that calls from about the same depth need not set the budget anew
 
     return budget
+
+
+@lru_cache(maxsize=None)
+def _get_context() -> tuple[Any, Any]:
+    """The C library's ``getcontext``, with the cffi object that it belongs to."""
+    ffi = cffi.FFI()
+    ffi.cdef("int getcontext(void *context);")
+    return ffi, ffi.dlopen(None).getcontext
 
 
 def _lowest_address() -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from ...errors import Frame, TrapError, TrapKind
 
@@ -42,7 +43,7 @@ def from_error(error: BaseException, *, out_of_stack: bool) -> TrapError:
             None if match["module"] == "<module>" else match["module"],
             int(match["offset"], 16),
         )
-        for match, _ in zip(_FRAME.finditer(text), range(MAX_FRAMES), strict=False)
+        for match in islice(_FRAME.finditer(text), MAX_FRAMES)
     )
     if kind is TrapKind.OTHER:
         return TrapError(reason, kind=kind, frames=frames)

@@ -36,6 +36,9 @@ _PROPOSALS = frozenset(
     }
 )
 
+_NATIVE_ONLY = frozenset({"threads"})
+"""What the interpreter does not run."""
+
 _CHECKSUM_SIZE = hashlib.sha256().digest_size
 
 # (module (import "" "host" (func $host (param i64) (result i64)))
@@ -84,7 +87,8 @@ class WasmtimeEngine(api.Engine):
 
     @property
     def capabilities(self) -> api.Capabilities:
-        return api.Capabilities(proposals=_PROPOSALS, releases_gil=True, serializes=True)
+        proposals = _PROPOSALS if self._variant is None else _PROPOSALS - _NATIVE_ONLY
+        return api.Capabilities(proposals=proposals, releases_gil=True, serializes=True)
 
     def validate(self, wasm: bytes) -> None:
         try:

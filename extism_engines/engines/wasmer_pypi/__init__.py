@@ -58,10 +58,10 @@ def _check_platform() -> None:
         running = f"{platform.python_implementation()} {platform.python_version()}"
         raise EngineUnavailableError(
             reason=f"PyPI's wasmer has binaries for CPython 3.10 and older only; this is {running}",
-            remedy="run with CPython 3.10, or use engine='wasmtime'",
+            remedy="run with CPython 3.10, or use the engine wasmtime",
         )
     if platform.machine().lower() not in ("x86_64", "amd64"):
         raise EngineUnavailableError(
             reason=f"PyPI's wasmer has binaries for x86-64 only; this machine is {platform.machine()}",
-            remedy="use engine='wasmtime'",
+            remedy="use the engine wasmtime",
         )

@@ -1,7 +1,7 @@
 """One set of instances: the plugin's modules linked to a kernel, in one store.
 
-:class:`~extism_engines.plugin.Plugin` is what callers hold; it makes one of these when it is created, and a fresh one on
-``reset()`` and after a call of ``_start``.
+:class:`~extism_engines.plugin.Plugin` is what callers hold; it makes one of these when it is created, and a fresh one
+on ``reset()`` and after a call of ``_start``.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class PluginInstance:
         return lambda: self.store.host_function(type, implementation)
 
     def _start(self, linkable: Linkable, instance: api.Instance) -> None:
-        """Runs a module's start function, which the rewriter has made an export, and the initialiser of a linked one."""
+        """Runs a module's start function, which the rewriter has made an export, and a linked one's initialiser."""
         if linkable.start_export is not None:
             _call(instance, linkable.start_export)
         if linkable.name == MAIN:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import attrs
-from attrs.validators import ge, instance_of, optional
+from typing import Any
 
-_count = optional([instance_of(int), ge(0)])
+import attrs
+
+
+def _count(_limits: Any, field: attrs.Attribute[Any], value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{field.name} must be a whole number or None, not {type(value).__name__}")
+    if value < 0:
+        raise ValueError(f"{field.name} must not be negative")
 
 
 @attrs.frozen(kw_only=True)
@@ -14,8 +22,9 @@ class Limits:
 
     Attributes:
         memory_pages: Pages of 64 KiB that each memory of the plugin may have, and the blocks of one call together. A
-            memory that begins larger is refused with ``oom``; growing further fails for the guest (``memory.grow`` gives
-            -1), and a block beyond it ends the call with ``oom``. ``memory.max_pages`` of a manifest sets the same.
+            memory that begins larger is refused with ``oom``; growing further fails for the guest (``memory.grow``
+            gives -1), and a block beyond it ends the call with ``oom``. ``memory.max_pages`` of a manifest sets the
+            same.
         table_elements: Elements that each table may have.
         input_bytes: Bytes of input that a call takes.
         output_bytes: Bytes of output that a call may give.

@@ -1,7 +1,8 @@
 """Linking: from compiled modules to instances (section 4 of the protocol's description).
 
 What a module imports is looked for, in this order, among the exports of the manifest's modules, the user's functions,
-and the kernel and host functions of ``extism:host/env``. Everything that is missing or does not fit is reported at once.
+and the kernel and host functions of ``extism:host/env``. Everything that is missing or does not fit is reported at
+once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import attrs
 from .engines import api
 from .errors import LinkError
 from .kernel import NAMESPACE
-from .wasm.types import ExternType, FuncType, GlobalType, ImportType, MemoryType, TableType
+from .wasm.types import ExternType, FuncType, ImportType, MemoryType, TableType, TagType
 
 MAIN = "main"
 
@@ -114,25 +115,29 @@ def _fault(
     offers: Offers,
     remedies: Mapping[str, str],
 ) -> str | None:
+    place = f"import `{wanted.module}::{wanted.name}` of module `{linkable.name}`"
+    if isinstance(wanted.type, TagType):
+        return f"this version cannot link exception tags ({place})"
+    if wanted.module == NAMESPACE and not isinstance(wanted.type, FuncType):
+        return f"linked modules cannot access non-function exports of extism kernel ({place})"
     found = _type_of_provider(wanted, by_name, offers)
     if found is None:
         if wanted.module == NAMESPACE:
             return (
-                f"Invalid {_kind(wanted.type)} import from {NAMESPACE}: {wanted.name} {wanted.type}\n\n"
-                "The plugin may be made for a newer version of Extism than this host implements."
+                f"Invalid function import from {NAMESPACE}: {wanted.name} {wanted.type}\n\n"
+                f"The plugin may be made for a newer version of Extism than this host implements ({place})."
             )
-        remedy = remedies.get(wanted.module)
-        return f"unknown import: `{wanted.module}::{wanted.name}` has not been defined" + (
-            f" ({remedy})" if remedy else ""
-        )
-    if wanted.module == NAMESPACE and not isinstance(wanted.type, FuncType) and NAMESPACE not in by_name:
-        return "linked modules cannot access non-function exports of extism kernel"
+        remedy = _remedy(wanted, by_name, remedies)
+        return f"unknown import: `{wanted.module}::{wanted.name}` has not been defined ({remedy}; {place})"
     if not fits(wanted.type, found):
-        return (
-            f"types incompatible: expected type {wanted.type}, found type {found}"
-            f" (import `{wanted.module}::{wanted.name}` of module `{linkable.name}`)"
-        )
+        return f"types incompatible: expected type {wanted.type}, found type {found} ({place})"
     return None
+
+
+def _remedy(wanted: ImportType, by_name: Mapping[str, Linkable], remedies: Mapping[str, str]) -> str:
+    if wanted.module in by_name:
+        return f"module `{wanted.module}` has no such export"
+    return remedies.get(wanted.module, f"the manifest has no module `{wanted.module}`, functions=[…] no such function")
 
 
 def _type_of_provider(wanted: ImportType, by_name: Mapping[str, Linkable], offers: Offers) -> ExternType | None:
@@ -162,11 +167,6 @@ def fits(wanted: ExternType, found: ExternType) -> bool:
 
 def _within(wanted: int | None, found: int | None) -> bool:
     return wanted is None or (found is not None and found <= wanted)
-
-
-def _kind(type: ExternType) -> str:
-    kinds = {FuncType: "function", GlobalType: "global", TableType: "table", MemoryType: "memory"}
-    return next((kind for of, kind in kinds.items() if isinstance(type, of)), "tag")
 
 
 def link(

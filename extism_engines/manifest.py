@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -26,6 +28,8 @@ T = TypeVar("T")
 COMPILE_PREFIX = "Unable to compile Extism plugin: "
 """How the reference runtime begins the text of everything that goes wrong before there is a plugin."""
 
+NO_MODULES = COMPILE_PREFIX + "No wasm files specified in Extism manifest"
+
 
 @attrs.frozen
 class WasmSource:
@@ -38,16 +42,28 @@ class WasmSource:
         headers: Of the download.
         method: Of the download.
         name: What other modules import it by.
-        hash: SHA-256 of the bytes, in lower-case hexadecimal.
+        hash: SHA-256 of the bytes, in hexadecimal.
     """
 
     path: str | None = None
-    data: bytes | None = attrs.field(default=None, repr=lambda data: f"<{len(data)} bytes>" if data else "None")
+    data: bytes | None = attrs.field(default=None, repr=lambda data: "None" if data is None else f"<{len(data)} bytes>")
     url: str | None = None
     headers: Mapping[str, str] = attrs.field(factory=dict)
     method: str | None = None
     name: str | None = None
     hash: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        given = [kind for kind in _SOURCES if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ManifestError(_one_source(given))
+
+
+_SOURCES = ("path", "data", "url")
+
+
+def _one_source(given: list[str]) -> str:
+    return f"expected exactly one of {', '.join(_SOURCES)}, got {' and '.join(given) or 'none of them'}"
 
 
 @attrs.frozen
@@ -79,7 +95,7 @@ class Manifest:
         """
         manifest = _decode_manifest(fields)
         if not manifest.wasm:
-            raise ManifestError(COMPILE_PREFIX + "No wasm files specified in Extism manifest")
+            raise ManifestError(NO_MODULES)
         return manifest
 
     @classmethod
@@ -89,36 +105,39 @@ class Manifest:
         Raises:
             ManifestError: It is neither, or :meth:`from_mapping` does.
         """
-        try:
-            return cls.from_mapping(tomllib.loads(text))
-        except tomllib.TOMLDecodeError as error:
-            toml_fault = error
-        try:
-            fields = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
-            if isinstance(error, ManifestError):
-                raise
-            looks_like_json = text.lstrip()[:1] in ("{", "[")
-            fault = f"not valid JSON: {error}" if looks_like_json else f"not valid TOML: {toml_fault}"
-            raise ManifestError(f"{COMPILE_PREFIX}Unknown manifest format ({fault})") from error
-        if not isinstance(fields, dict):
-            raise ManifestError(f"{COMPILE_PREFIX}Unknown manifest format (an object is expected)")
-        return cls.from_mapping(fields)
+        return cls.from_mapping(parse(text))
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise ManifestError(f"{name}: the field is there twice")
-            seen.add(name)
+def parse(text: str) -> dict[str, Any]:
+    """The fields of a manifest written as TOML or JSON, tried in this order, before any of them is looked at.
+
+    Raises:
+        ManifestError: It is neither.
+    """
+    # Beside their own errors the parsers raise ValueError for too many digits and RecursionError for deep nesting.
+    fields: Any
+    try:
+        return dict(tomllib.loads(text))
+    except (ValueError, RecursionError) as error:
+        toml_fault = error
+    try:
+        fields = json.loads(text, object_pairs_hook=_JsonObject)
+    except (ValueError, RecursionError) as error:
+        looks_like_json = text.lstrip("\ufeff \t\r\n")[:1] in ("{", "[")
+        fault = f"not valid JSON: {error}" if looks_like_json else f"not valid TOML: {toml_fault}"
+        raise ManifestError(f"{COMPILE_PREFIX}Unknown manifest format ({fault})") from error
+    if not isinstance(fields, dict):
+        raise ManifestError(f"{COMPILE_PREFIX}Unknown manifest format (an object is expected)")
     return fields
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ManifestError(f"{name} is not a JSON value")
+class _JsonObject(dict[str, Any]):
+    """An object that remembers a name that it had twice, so that decoding can say where."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        counts = Counter(name for name, _ in pairs)
+        self.twice = next((name for name, times in counts.items() if times > 1), None)
 
 
 # -- decoding: each function takes a value and the path it was found at --------------------------------------
@@ -137,6 +156,8 @@ def _expected(path: str, what: str, value: Any) -> NoReturn:
 def _kind(value: Any) -> str:
     if value is None:
         return "null"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"the number {value}"
     names = {bool: "a boolean", int: "an integer", float: "a fractional number", str: "a string", list: "an array"}
     return names.get(type(value), "an object" if isinstance(value, Mapping) else type(value).__name__)
 
@@ -144,6 +165,10 @@ def _kind(value: Any) -> str:
 def _string(value: Any, path: str) -> str:
     if not isinstance(value, str):
         _expected(path, "a string", value)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ManifestError(f"{path}: half of a surrogate pair is not a character") from error
     return value
 
 
@@ -152,7 +177,7 @@ def _unsigned(bits: int) -> Decoder[int]:
         if not isinstance(value, int) or isinstance(value, bool):
             _expected(path, "a whole number", value)
         if not 0 <= value < 1 << bits:
-            _fault(path, f"{value} is not in the range 0 to {(1 << bits) - 1}")
+            _fault(path, f"the number is not in the range 0 to {(1 << bits) - 1}")
         return value
 
     return decode
@@ -172,9 +197,8 @@ def _array(decode: Decoder[T]) -> Decoder[tuple[T, ...]]:
 
 
 def _strings_by_name(value: Any, path: str) -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        _expected(path, "an object", value)
-    return {_string(name, path): _string(item, f"{path}.{name}") for name, item in value.items()}
+    fields = _fields(value, path)
+    return {name: _string(item, _join(path, name)) for name, item in fields.items()}
 
 
 def _bytes(value: Any, path: str) -> bytes:
@@ -182,19 +206,39 @@ def _bytes(value: Any, path: str) -> bytes:
         return bytes(value)
     text = _string(value, path)
     try:
-        return base64.b64decode(text.encode("ascii"), validate=True)
+        decoded = base64.b64decode(text.encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:
-        raise ManifestError(f"{path}: not base64 in the standard alphabet with padding ({error})") from error
+        raise ManifestError(f"{path}: {_NOT_BASE64} ({error})") from error
+    # What Python lets pass differs between its versions: superfluous padding, bits after the last byte.
+    if base64.b64encode(decoded) != text.encode("ascii"):
+        _fault(path, f"{_NOT_BASE64} (wrong padding)")
+    return decoded
+
+
+_NOT_BASE64 = "not base64 in the standard alphabet with padding"
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _fields(value: Any, path: str) -> Mapping[str, Any]:
+    """An object whose names are text, each there once."""
+    if not isinstance(value, Mapping):
+        _expected(path or "manifest", "an object", value)
+    for name in value:
+        _string(name, f"{path or 'manifest'}: name of a field")
+    if isinstance(value, _JsonObject) and value.twice is not None:
+        _fault(_join(path, value.twice), "the field is there twice")
+    return value
 
 
 def _object(value: Any, path: str, decoders: Mapping[str, Decoder[Any]]) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        _expected(path or "manifest", "an object", value)
-    prefix = f"{path}." if path else ""
-    for name in value:
+    fields = _fields(value, path)
+    for name in fields:
         if name not in decoders:
-            _fault(f"{prefix}{name}", f"unknown field; known are {', '.join(decoders)}")
-    return {name: decoders[name](item, f"{prefix}{name}") for name, item in value.items()}
+            _fault(_join(path, name), f"unknown field; known are {', '.join(decoders)}")
+    return {name: decoders[name](item, _join(path, name)) for name, item in fields.items()}
 
 
 _SOURCE_FIELDS: dict[str, Decoder[Any]] = {
@@ -210,10 +254,9 @@ _SOURCE_FIELDS: dict[str, Decoder[Any]] = {
 
 def _decode_source(value: Any, path: str) -> WasmSource:
     fields = _object(value, path, _SOURCE_FIELDS)
-    given = [kind for kind in ("path", "data", "url") if kind in fields]
+    given = [kind for kind in _SOURCES if kind in fields]
     if len(given) != 1:
-        found = " and ".join(given) or "none of them"
-        _fault(path, f"expected exactly one of path, data and url, got {found}")
+        _fault(path, _one_source(given))
     for name in ("headers", "method"):
         if name in fields and given != ["url"]:
             _fault(f"{path}.{name}", "only a module with a url has this field")

@@ -18,8 +18,9 @@ from .errors import (
     SourceError,
     UnsupportedFeatureError,
 )
-from .manifest import COMPILE_PREFIX, Manifest, WasmSource
-from .wasm.reader import is_wasm
+from .kernel import NAMESPACE
+from .manifest import COMPILE_PREFIX, NO_MODULES, Manifest, WasmSource, parse
+from .wasm import RESERVED_MODULE, is_wasm
 
 MAIN = "main"
 
@@ -39,8 +40,8 @@ def to_manifest(source: Source) -> Manifest:
     """A manifest from whatever a caller may hand over.
 
     Args:
-        source: A mapping or a :class:`Manifest`; the content of a module (binary or text) or of a manifest (TOML or JSON)
-            as bytes or text; or the path of a file with such content.
+        source: A mapping or a :class:`Manifest`; the content of a module (binary or text) or of a manifest (TOML or
+            JSON) as bytes or text; or the path of a file with such content.
 
     Raises:
         TypeError: It is something else.
@@ -52,11 +53,11 @@ def to_manifest(source: Source) -> Manifest:
     if isinstance(source, Mapping):
         return Manifest.from_mapping(source)
     if isinstance(source, str):
-        return _from_content(_read(source) if _is_file(source) else source.encode(), source)
+        return _from_content(_read(source)) if os.path.exists(source) else _from_text(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _from_content(bytes(source), None)
+        return _from_content(bytes(source))
     if isinstance(source, os.PathLike):
-        return _from_content(_read(os.fspath(source)), None)
+        return _from_content(_read(os.fsdecode(source)))
     raise TypeError(f"a plugin is made from a path, bytes, a manifest or a CompiledPlugin, not from {source!r:.100}")
 
 
@@ -70,7 +71,7 @@ def load_modules(manifest: Manifest, engine: api.Engine, module_bytes: int | Non
 
     Raises:
         SourceError: A module cannot be had, is too large or is not the one that its hash names.
-        ManifestError: Two modules have one name.
+        ManifestError: There is no module, or two have one name.
         ModuleError: A module's text does not parse.
     """
     names = _names(manifest)
@@ -83,7 +84,7 @@ def load_modules(manifest: Manifest, engine: api.Engine, module_bytes: int | Non
 # -- telling contents apart ----------------------------------------------------------------------------------
 
 
-def _from_content(content: bytes, given_text: str | None) -> Manifest:
+def _from_content(content: bytes) -> Manifest:
     if is_wasm(content) or _is_text_format(content):
         return Manifest((WasmSource(data=content),))
     try:
@@ -92,14 +93,21 @@ def _from_content(content: bytes, given_text: str | None) -> Manifest:
         raise MalformedModuleError(
             f"{COMPILE_PREFIX}the bytes are neither a WebAssembly module (binary or text) nor a manifest"
         ) from error
+    return Manifest.from_text(text)
+
+
+def _from_text(text: str) -> Manifest:
+    """Content given as text. A line that is none is taken for the path of a file that is not there."""
+    content = text.encode("utf-8", "surrogatepass")
+    if is_wasm(content) or _is_text_format(content):
+        return _from_content(content)
     try:
-        return Manifest.from_text(text)
+        fields = parse(text)
     except ManifestError as error:
-        if given_text is not None and _looks_like_a_path(given_text):
-            raise SourceError(
-                f'{COMPILE_PREFIX}Unable to load Wasm file "{given_text}": there is no such file'
-            ) from error
+        if _looks_like_a_path(text):
+            raise SourceError(f'{COMPILE_PREFIX}Unable to load Wasm file "{text}": there is no such file') from error
         raise
+    return Manifest.from_mapping(fields)
 
 
 def _is_text_format(content: bytes) -> bool:
@@ -108,14 +116,7 @@ def _is_text_format(content: bytes) -> bool:
 
 
 def _looks_like_a_path(text: str) -> bool:
-    return "\n" not in text and len(text) < 4096 and not text.lstrip().startswith(("{", "["))
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return os.path.isfile(text)
-    except (OSError, ValueError):  # too long for a path, or a NUL in it
-        return False
+    return "\n" not in text and len(text) < 4096 and not text.lstrip().startswith(("{", "[", "("))
 
 
 # -- getting bytes -------------------------------------------------------------------------------------------
@@ -124,6 +125,8 @@ def _is_file(text: str) -> bool:
 def _names(manifest: Manifest) -> list[str]:
     """The name of each module (section 3.3): an only module is ``main``, one without a name is, too, and the last is if
     no other was."""
+    if not manifest.wasm:
+        raise ManifestError(NO_MODULES)
     if len(manifest.wasm) == 1:
         return [MAIN]
     names: list[str] = []
@@ -131,8 +134,10 @@ def _names(manifest: Manifest) -> list[str]:
         name = MAIN if source.name is None else source.name
         if len(names) == len(manifest.wasm) - 1 and MAIN not in names:
             name = MAIN
-        if name in names or name == "extism:host/env":
+        if name in names or name == NAMESPACE:
             raise ManifestError(f"{COMPILE_PREFIX}Duplicate module name found in Extism manifest: {name}")
+        if name == RESERVED_MODULE:
+            raise ManifestError(f"wasm[{len(names)}].name: {name!r} is reserved")
         names.append(name)
     return names
 
@@ -150,8 +155,10 @@ def _load(source: WasmSource, place: str, engine: api.Engine, module_bytes: int 
         raise SourceError(f"{place}: the module is larger than the {module_bytes} bytes that are allowed")
     if source.hash is not None:
         found = hashlib.sha256(content).hexdigest()
-        if found != source.hash:
-            raise HashMismatchError(f"{COMPILE_PREFIX}Hash mismatch, found {found} but expected {source.hash}")
+        if found != source.hash.lower():
+            raise HashMismatchError(
+                f"{COMPILE_PREFIX}Hash mismatch, found {found} but expected {source.hash} ({place}.hash)"
+            )
     return _to_binary(content, place, engine)
 
 

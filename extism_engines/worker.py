@@ -1,4 +1,4 @@
-"""A thread that runs things for others: what ``any_thread=True`` gives to plugins whose engine binds them to a thread."""
+"""A thread that runs things for others, for plugins with ``any_thread=True`` whose engine binds them to a thread."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
-"""From annotations of a host function to conversions of its parameters and results (section 10.3 of the description)."""
+"""From the annotations of a host function to conversions of its values (section 10.3 of the description)."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import attrs
 
 from ..errors import UnsupportedFeatureError
 from .current import CurrentPlugin
-from .values import ValType
+from .values import ValType, check_number
 
 
 class Json:
@@ -28,8 +28,8 @@ class Pickle:
 
 
 class Codec:
-    """Marker: ``Annotated[T, Codec(function)]`` passes a value through a function: of bytes for a parameter, to bytes for
-    a result."""
+    """Marker: ``Annotated[T, Codec(function)]`` passes a value through a function: of bytes for a parameter, to bytes
+    for a result."""
 
     def __init__(self, codec: Callable[[Any], Any]) -> None:
         self.codec = codec
@@ -79,29 +79,50 @@ class Signature:
         return tuple(result.encode(plugin, value) for result, value in zip(self.results, given, strict=True))
 
 
-def infer(function: Callable[..., Any]) -> Signature:
+def infer(function: Callable[..., Any], further: int = 0) -> Signature:
     """Reads a function's annotations.
 
+    Args:
+        function: Its annotated parameters come first.
+        further: How many arguments it gets behind those.
+
     Raises:
-        TypeError: There is none at all, or one is not of a kind that can pass.
+        TypeError: There is none at all, one is not of a kind that can pass, or the function does not take what it would
+            get.
     """
     hints = get_type_hints(function, include_extras=True)
     if not hints:
         raise TypeError(
             f"{_name(function)} has no annotations to infer its signature from; annotate it or give signature=…"
         )
-    has_result = "return" in hints
-    result = hints.pop("return", None)
-    params = [hints[name] for name in inspect.signature(function).parameters if name in hints]
-    takes_plugin = bool(params) and params[0] is CurrentPlugin
+    result = hints.pop("return", type(None))
     try:
+        params = _annotated_parameters(inspect.signature(function), hints, further)
+        takes_plugin = bool(params) and params[0] is CurrentPlugin
         conversions = tuple(_conversion(annotation, "parameter") for annotation in params[takes_plugin:])
         returns_tuple = get_origin(result) is tuple
-        kinds = get_args(result) if returns_tuple else (result,) if has_result else ()
+        kinds = get_args(result) if returns_tuple else () if result is type(None) else (result,)
         results = tuple(_conversion(annotation, "result") for annotation in kinds)
     except TypeError as error:
         raise TypeError(f"{_name(function)}: {error}") from None
     return Signature(conversions, results, takes_plugin, returns_tuple)
+
+
+def _annotated_parameters(signature: inspect.Signature, hints: Mapping[str, Any], further: int) -> list[Any]:
+    """The annotations of those parameters that come from the guest, in order."""
+    params: list[Any] = []
+    unannotated = None
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            break  # takes the user data
+        if name not in hints:
+            unannotated = unannotated or name
+        elif unannotated is None:
+            params.append(hints[name])
+        elif parameter.kind is not parameter.KEYWORD_ONLY:
+            raise TypeError(f"{unannotated} has no annotation, and {name} behind it has one")
+    signature.bind(*params, *range(further))
+    return params
 
 
 def _name(function: Callable[..., Any]) -> str:
@@ -127,7 +148,8 @@ def _annotated(annotation: Any, role: str) -> Conversion:
         if marker is Pickle:
             if role == "parameter":
                 raise TypeError(
-                    "Pickle as the type of a parameter would run code of the guest's choice in the host; use Json or Codec"
+                    "Pickle as the type of a parameter would run code of the guest's choice in the host; "
+                    "use Json or Codec"
                 )
             return _block(_refuse_pickle, pickle.dumps)
         if isinstance(marker, Codec):
@@ -155,28 +177,22 @@ def _block(decode: Callable[[bytes], Any], encode: Callable[[Any], Any]) -> Conv
     )
 
 
-def _of_type(*types: type) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if not isinstance(value, types):
-            raise TypeError(f"{types[0].__name__} expected, got {type(value).__name__}")
-        return value
-
-    return check
-
-
-def _number(type: ValType, decode: Callable[[Any], Any], *types: type) -> Conversion:
+def _number(type: ValType, decode: Callable[[Any], Any]) -> Conversion:
     """Values that pass as they are."""
-    check = _of_type(*types)
-    return Conversion(type, lambda _plugin, number: decode(number), lambda _plugin, value: check(value))
+    return Conversion(type, lambda _plugin, number: decode(number), lambda _plugin, value: check_number(type, value))
 
 
-_text = _of_type(str)
+def _text(value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise TypeError(f"str expected, got {type(value).__name__}")
+    return value.encode()
+
 
 _PLAIN: dict[type, Conversion] = {
-    str: _block(lambda data: data.decode("utf-8"), lambda value: _text(value).encode()),
+    str: _block(lambda data: data.decode("utf-8"), _text),
     bytes: _block(bytes, lambda value: value),
-    int: _number(ValType.I64, int, int),
-    Handle: _number(ValType.I64, int, int),
-    float: _number(ValType.F64, float, float, int),
-    bool: _number(ValType.I32, bool, bool, int),
+    int: _number(ValType.I64, int),
+    Handle: _number(ValType.I64, int),
+    float: _number(ValType.F64, float),
+    bool: _number(ValType.I32, bool),
 }

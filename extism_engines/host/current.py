@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Protocol
 
 from ..errors import HostFunctionError
@@ -42,6 +42,9 @@ class MemoryView:
 
     def __bytes__(self) -> bytes:
         return self._kernel.memory.read(self._offset, self._length) if self._length else b""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(bytes(self))
 
     def __getitem__(self, index: Any) -> Any:
         return bytes(self)[index]
@@ -117,7 +120,7 @@ class CurrentPlugin:
 
     def return_bytes(self, output: Val, b: bytes) -> None:
         """Makes a block of these bytes and puts its handle into an output."""
-        output.value = self._state.kernel.store_block(bytes(b))
+        output.value = self._state.kernel.store_block(bytes(memoryview(b)))
 
     def return_string(self, output: Val, s: str) -> None:
         """Makes a block of this text in UTF-8 and puts its handle into an output."""

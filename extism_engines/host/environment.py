@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import HostFunctionError, HttpNotAllowedError
 from ..wasm.types import FuncType, ValueType
 from .current import CurrentPlugin
-from .logs import LEVELS, guest_level
+from .logs import LEVELS, guest_level, listens
 from .variables import Vars
 
 _I32, _I64 = ValueType.I32, ValueType.I64
@@ -64,7 +64,7 @@ class Environment:
 
     def _log_at(self, level: int) -> Callable[[int], None]:
         def log(message: int) -> None:
-            if self._logger.isEnabledFor(level):
+            if listens(self._logger, level):
                 text = self._plugin.read_handle(message, "log message").decode("utf-8", "replace")
                 self._logger.log(level, "%s", text, extra={"plugin": self._id})
             self._free(message)
@@ -78,7 +78,7 @@ class Environment:
         text = self._take_text(request, "http request")
         try:
             url = json.loads(text)["url"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise HostFunctionError(f"the HTTP request is not an object with a url: {error}", exit_code=-1) from error
         raise HttpNotAllowedError(
             f"HTTP request to {url} is not allowed: this version has no HTTP for plugins", exit_code=-1

@@ -9,7 +9,7 @@ from .. import wasm
 from ..errors import HostFunctionError, UnsupportedFeatureError
 from .codecs import Signature, infer
 from .current import CurrentPlugin
-from .values import WASM_TYPES, Val, ValType
+from .values import WASM_TYPES, Val, ValType, check_number
 
 NAMESPACE = "extism:host/user"
 """Where guests import the user's functions from, unless told otherwise."""
@@ -25,6 +25,7 @@ class Function:
         returns: Types of the results, likewise.
         f: The Python function.
         user_data: Further arguments for it.
+        wasm_type: Its type in wasm.
     """
 
     def __init__(
@@ -36,29 +37,30 @@ class Function:
         f: Callable[..., Any],
         *user_data: Any,
     ) -> None:
+        """
+        Raises:
+            ValueError: A type is none of :class:`ValType`.
+            UnsupportedFeatureError: It is a vector or reference type.
+        """
         self.namespace = namespace
         self.name = name
-        self.args = [ValType(kind).value for kind in args]
-        self.returns = [ValType(kind).value for kind in returns]
+        self._params = tuple(map(ValType, args))
+        self._results = tuple(map(ValType, returns))
+        self.args = [kind.value for kind in self._params]
+        self.returns = [kind.value for kind in self._results]
         self.f = f
         self.user_data = user_data
+        self.wasm_type = self._find_wasm_type()
 
     @property
     def key(self) -> tuple[str, str]:
         """Namespace and name, as guests import it."""
         return (NAMESPACE if self.namespace is None else self.namespace, self.name)
 
-    @property
-    def wasm_type(self) -> wasm.FuncType:
-        """Its type in wasm.
-
-        Raises:
-            UnsupportedFeatureError: It has a vector or reference type.
-        """
+    def _find_wasm_type(self) -> wasm.FuncType:
         try:
             return wasm.FuncType(
-                tuple(WASM_TYPES[ValType(kind)] for kind in self.args),
-                tuple(WASM_TYPES[ValType(kind)] for kind in self.returns),
+                tuple(WASM_TYPES[kind] for kind in self._params), tuple(WASM_TYPES[kind] for kind in self._results)
             )
         except KeyError as error:
             raise UnsupportedFeatureError(
@@ -83,18 +85,27 @@ class Function:
         return bound
 
     def _run(self, plugin: CurrentPlugin, numbers: tuple[Any, ...]) -> Any:
-        inputs = [Val(ValType(kind), number) for kind, number in zip(self.args, numbers, strict=True)]
-        outputs = [Val(ValType(kind), 0) for kind in self.returns]
+        inputs = [Val(kind, number) for kind, number in zip(self._params, numbers, strict=True)]
+        outputs = [Val(kind, 0) for kind in self._results]
         self.f(plugin, inputs, outputs, *self.user_data)
-        for slot, kind in zip(outputs, self.returns, strict=True):
-            if slot.t.value != kind:
-                raise TypeError(f"a result of type {ValType(kind).name} expected, got {slot!r}")
-        values = tuple(slot.value for slot in outputs)
+        values = _values(outputs, self._results)
+        if not values:
+            return None
         return values if len(values) != 1 else values[0]
 
     def __call__(self, *args: Any) -> Any:
         """Calls the Python function in its low-level form: plugin, inputs, outputs."""
         return self.f(*args)
+
+
+def _values(outputs: list[Val], kinds: tuple[ValType, ...]) -> tuple[int | float, ...]:
+    """What an explicit function has put into its outputs."""
+    if len(outputs) != len(kinds):
+        raise TypeError(f"{len(kinds)} outputs expected, {len(outputs)} are there")
+    for slot, kind in zip(outputs, kinds, strict=True):
+        if not isinstance(slot, Val) or slot.t is not kind:
+            raise TypeError(f"an output of type {kind.name} expected, got {slot!r:.100}")
+    return tuple(check_number(kind, slot.value) for slot, kind in zip(outputs, kinds, strict=True))
 
 
 class ExplicitFunction(Function):
@@ -104,8 +115,10 @@ class ExplicitFunction(Function):
 class TypeInferredFunction(Function):
     """A host function whose signature was inferred from its annotations."""
 
-    def __init__(self, namespace: str | None, name: str, function: Callable[..., Any], user_data: Sequence[Any]) -> None:
-        self._signature: Signature = infer(function)
+    def __init__(
+        self, namespace: str | None, name: str, function: Callable[..., Any], user_data: Sequence[Any]
+    ) -> None:
+        self._signature: Signature = infer(function, len(user_data))
         self._function = function
         super().__init__(
             namespace,
@@ -130,6 +143,16 @@ class TypeInferredFunction(Function):
             slot.value = value
 
 
+def _further_arguments(user_data: object) -> list[Any]:
+    if user_data is None:
+        return []
+    if isinstance(user_data, bytes):
+        return [user_data]
+    if isinstance(user_data, Sequence) and not isinstance(user_data, str):
+        return list(user_data)
+    raise TypeError(f"user_data is bytes or a list of further arguments, not {type(user_data).__name__}")
+
+
 HOST_FN_REGISTRY: list[Function] = []
 """Every function that :func:`host_fn` made in this process: what a plugin gets that is given no ``functions``. Kept for
 compatibility with the official SDK; pass ``functions=[…]`` to leave it alone."""
@@ -147,15 +170,18 @@ def host_fn(
         name: What guests import it by; the function's own name by default.
         namespace: Where guests import it from; ``extism:host/user`` by default.
         signature: Types of parameters and of results. The function then gets the plugin, a list of inputs and a list of
-            outputs, and sets ``outputs[i].value``. Without it the types come from the annotations: ``str`` and ``bytes``
-            pass as blocks, ``int``, ``float`` and ``bool`` as numbers, a ``tuple[…]`` result as several. A first parameter
-            annotated ``CurrentPlugin`` gets the plugin.
+            outputs, and sets ``outputs[i].value``. Without it the types come from the annotations: ``str`` and
+            ``bytes`` pass as blocks, ``int``, ``float`` and ``bool`` as numbers, a ``tuple[…]`` result as several. A
+            first parameter annotated ``CurrentPlugin`` gets the plugin. Parameters without annotation come last and
+            take the user data.
         user_data: Further arguments: ``bytes`` for one, a sequence for several.
 
     Raises:
-        TypeError: An annotation is missing or cannot pass.
+        TypeError: An annotation is missing or cannot pass, or the function does not take as many arguments as it would
+            get.
+        UnsupportedFeatureError: A type of the signature is a vector or a reference.
     """
-    data = [user_data] if isinstance(user_data, bytes) else list(user_data or ())
+    data = _further_arguments(user_data)
 
     def decorate(function: Callable[..., Any]) -> Function:
         given_name = name or getattr(function, "__name__", None)

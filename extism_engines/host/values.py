@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import enum
 from typing import Any
 
@@ -13,7 +14,7 @@ class ValType(enum.Enum):
 
     I32 = 0
     PTR = 1
-    I64 = 1
+    I64 = 1  # noqa: PIE796 - the official SDK has both names
     F32 = 2
     F64 = 3
     V128 = 4
@@ -32,6 +33,23 @@ class Val:
 
     def __repr__(self) -> str:
         return f"Val({self.t}, {self.value})"
+
+
+def check_number(kind: ValType, value: Any) -> int | float:
+    """A result of a host function as a number of its type. An integer may be of any size: it wraps on its way out.
+
+    Raises:
+        TypeError: It is not a number, or not an integer where one is wanted.
+        OverflowError: It is an integer that is larger than any float.
+    """
+    if kind in (ValType.I32, ValType.I64):
+        if not isinstance(value, int):
+            raise TypeError(f"an int is expected for a result of type {kind.name}, got {type(value).__name__}")
+        return value
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"a float is expected for a result of type {kind.name}, got {type(value).__name__}")
+    # What is too large for 32 bits becomes infinite, as when wasm itself rounds to them.
+    return ctypes.c_float(value).value if kind is ValType.F32 else float(value)
 
 
 WASM_TYPES = {

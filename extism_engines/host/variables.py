@@ -31,7 +31,8 @@ class Vars(MutableMapping[str, bytes]):
         """Sets a variable.
 
         Raises:
-            HostFunctionError: Variables are disabled, or the store would be over its size. What it replaces is deducted.
+            HostFunctionError: Variables are disabled, or the store would be over its size. What it replaces does not
+                count.
         """
         if not isinstance(key, str) or not isinstance(value, bytes):
             raise TypeError(f"vars hold bytes by str, not {type(value).__name__} by {type(key).__name__}")

@@ -84,9 +84,9 @@ class Plugin:
         self.compiled_plugin: CompiledPlugin | None = compiled
         self._compiled = compiled
         self._config = merge_config(compiled.manifest.config, config)
-        self._logger = logger or logging.getLogger(f"{logs.LOGGER}.{self._id}")
+        self._logger = logger or logs.plugin_logger(str(self._id))
         self._keep_vars = keep_vars
-        self._vars = self._new_vars()
+        self._vars = Vars(compiled.manifest.memory.max_var_bytes)
         self._limits = compiled.limits
         # Reentrant, so that a call from a host function is seen as such and does not wait for itself.
         self._lock = threading.RLock()
@@ -94,6 +94,8 @@ class Plugin:
         self._closed = False
         self._exit_code: int | None = None
         self._entries: dict[str, api.Exchange] = {}
+        self._is_over = False
+        self._is_plain = self._limits.input_bytes is None and self._limits.output_bytes is None
         self._instance: PluginInstance | None = None
         bound = compiled.engine.capabilities.thread_bound
         self._worker = Worker(f"extism-engines {self._id}") if bound and any_thread else None
@@ -189,45 +191,50 @@ class Plugin:
         return output if parse is None else parse(output)
 
     def _call(self, name: str, data: bytes, host_context: Any) -> bytes:
+        """One call, on the plugin's thread. This is the hot path: what is rare is done elsewhere."""
         with self._lock:
             if self._calling:
                 raise errors.PluginBusyError(
                     "cannot make reentrant calls into plugin", plugin=str(self._id), function=name, engine=self.engine
                 )
-            if self._owner is not None:
-                self._check_thread(name)
             self._calling = True
             try:
+                if self._owner is not None:
+                    self._check_thread(name)
                 exchange = self._entries.get(name) or self._prepare(name)
-                if host_context is not None:
-                    self._instance.host_context = host_context  # type: ignore[union-attr]
-                limits = self._limits
-                if limits.input_bytes is not None and len(data) > limits.input_bytes:
-                    raise errors.CallError(
-                        f"the input has {len(data)} bytes; {limits.input_bytes} are allowed", exit_code=-1
-                    )
-                output = exchange(data)
+                if self._is_plain and host_context is None:
+                    output = exchange(data)
+                else:
+                    output = self._exchange_within_limits(exchange, data, host_context)
                 if output is None:
                     output = self._guest_failure()
-                if limits.output_bytes is not None and len(output) > limits.output_bytes:
-                    raise errors.CallError(
-                        f"the output has {len(output)} bytes; {limits.output_bytes} are allowed", exit_code=-1
-                    )
                 self._exit_code = 0
                 return output
             except errors.Error as error:
                 raise self._explain(error, name)  # noqa: B904 - mostly the same error; its cause is set where there is one
             finally:
                 self._calling = False
-                if host_context is not None and self._instance is not None:
-                    self._instance.host_context = None
-                if name == _START:
-                    self._drop_instance()
+
+    def _exchange_within_limits(self, exchange: api.Exchange, data: bytes, host_context: Any) -> bytes | None:
+        instance, limits = self._instance, self._limits
+        assert instance is not None
+        if limits.input_bytes is not None and len(data) > limits.input_bytes:
+            raise errors.CallError(f"the input has {len(data)} bytes; {limits.input_bytes} are allowed", exit_code=-1)
+        instance.host_context = host_context
+        try:
+            output = exchange(data)
+        finally:
+            instance.host_context = None
+        if output is not None and limits.output_bytes is not None and len(output) > limits.output_bytes:
+            raise errors.CallError(f"the output has {len(output)} bytes; {limits.output_bytes} are allowed", exit_code=-1)
+        return output
 
     def _prepare(self, name: str) -> api.Exchange:
         """The exchange for an export that is called for the first time since the plugin began."""
         if self._closed:
             raise errors.PluginClosedError("the plugin is closed")
+        if self._is_over:
+            self._drop_instance()
         if self._instance is None:
             self._begin_anew()
         instance = self._instance
@@ -236,11 +243,23 @@ class Plugin:
             instance.initialise()
         except BaseException:
             # A half initialised guest is not called; the next call begins anew.
-            self._drop_instance()
+            self._is_over = True
             raise
         exchange = instance.prepare_entry(name)
+        if name == _START:
+            return self._last_of_its_instance(exchange)
         self._entries[name] = exchange
         return exchange
+
+    def _last_of_its_instance(self, exchange: api.Exchange) -> api.Exchange:
+        """A program has run when ``_start`` returns: the call after it finds fresh instances."""
+
+        def last(data: bytes) -> bytes | None:
+            self._entries.clear()
+            self._is_over = True
+            return exchange(data)
+
+        return last
 
     def _guest_failure(self) -> bytes:
         """Decides a call that returned but is no plain success (section 5.4): raises, or gives the output."""
@@ -296,8 +315,8 @@ class Plugin:
             if self._closed:
                 raise errors.PluginClosedError("the plugin is closed")
             self._check_thread("reset")
-            self._vars = self._new_vars()
             self._on_its_thread(self._replace)
+            self._vars.clear()
 
     def close(self) -> None:
         """Frees everything. Twice is fine; any other use afterwards raises ``PluginClosedError``.
@@ -326,9 +345,6 @@ class Plugin:
     def __repr__(self) -> str:
         return f"<Plugin {self._id} on {self.engine}{', closed' if self._closed else ''}>"
 
-    def _new_vars(self) -> Vars:
-        return Vars(self._compiled.manifest.memory.max_var_bytes)
-
     def _begin_anew(self) -> None:
         """Makes the instances."""
         try:
@@ -345,11 +361,12 @@ class Plugin:
 
     def _drop_instance(self) -> None:
         self._entries.clear()
+        self._is_over = False
         instance, self._instance = self._instance, None
         if instance is not None:
             instance.close()
-            if not self._keep_vars and not self._closed:
-                self._vars = self._new_vars()
+            if not self._keep_vars:
+                self._vars.clear()
 
     def _refuse_inside_call(self, what: str) -> None:
         if self._calling:

@@ -170,11 +170,12 @@ def test_the_instance_survives_failures(engine: api.Engine) -> None:
 
 def test_start_is_followed_by_a_fresh_instance(engine: api.Engine) -> None:
     with plugin(engine, COUNTER) as made:
-        made.vars["kept"] = b"?"
+        variables = made.vars
+        variables["kept"] = b"?"
         assert made.call("next") == b"1"
         made.call("_start")
         assert made.call("next") == b"1"
-        assert dict(made.vars) == {}
+        assert dict(made.vars) == dict(variables) == {}
     with plugin(engine, COUNTER, keep_vars=True) as made:
         made.vars["kept"] = b"!"
         made.call("_start")

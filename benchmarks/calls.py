@@ -1,12 +1,14 @@
 """What a call costs, against the official SDK in the same run: ``python benchmarks/calls.py``.
 
-All ways take turns in one process, in many short slices, and the least of each is kept: on a busy machine the least is what
-repeats. Read the ratios, not the times. Needs the package ``extism`` beside this one; without it only times are shown.
+All ways take turns in one process, in many short slices, and the least of each is kept: on a busy machine the least
+is what repeats. Read the ratios, not the times. Needs the package ``extism`` beside this one; without it only times
+are shown.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import platform
 import time
 from collections.abc import Callable
@@ -32,10 +34,8 @@ def caller(plugin: Any, function: str, data: bytes) -> Callable[[], None]:
     call = plugin.call
 
     def run() -> None:
-        try:
+        with contextlib.suppress(Exception):  # every way has an error class of its own
             call(function, data)
-        except Exception:  # noqa: S110 - every way has an error class of its own
-            pass
 
     return run
 

@@ -218,8 +218,8 @@ class Frame:
         function_index: Index of the function in its module.
         function_name: From the module's name section, where it has one.
         module_name: From the module's name section, where it has one.
-        module_offset: Byte offset in the module that ran, where the engine knows it. Where a module was rewritten before it
-            was compiled (for a limit, a start function or the stack budget) that is the rewritten one.
+        module_offset: Byte offset in the module that ran, where the engine knows it. Where a module was rewritten
+            before it was compiled (for a limit, a start function or the stack budget) that is the rewritten one.
     """
 
     function_index: int

@@ -1,4 +1,4 @@
-"""The submodule of the same name in the official SDK: programs that import from ``extism.extism`` find the names here."""
+"""The submodule of the same name in the official SDK: what programs import from ``extism.extism`` is here."""
 
 from __future__ import annotations
 

@@ -61,8 +61,8 @@ class Plugin:
             engine: Name of the engine; ``None`` for the default.
             limits: What the plugin may take.
             logger: Gets what the plugin logs; by default a logger of its own below ``extism_engines.guest``.
-            any_thread: With an engine whose plugins belong to a thread, give this one a thread of its own, so that it can be
-                called from any. A call then costs about 0.1 ms more.
+            any_thread: With an engine whose plugins belong to a thread, give this one a thread of its own, so that it
+                can be called from any. A call then costs about 0.1 ms more.
             keep_vars: Keep variables when a call of ``_start`` makes the plugin begin anew.
 
         Raises:
@@ -211,7 +211,8 @@ class Plugin:
                 self._exit_code = 0
                 return output
             except errors.Error as error:
-                raise self._explain(error, name)  # noqa: B904 - mostly the same error; its cause is set where there is one
+                # Mostly the same error; where another takes its place, that one's cause is set.
+                raise self._explain(error, name)  # noqa: B904
             finally:
                 self._calling = False
 
@@ -226,7 +227,9 @@ class Plugin:
         finally:
             instance.host_context = None
         if output is not None and limits.output_bytes is not None and len(output) > limits.output_bytes:
-            raise errors.CallError(f"the output has {len(output)} bytes; {limits.output_bytes} are allowed", exit_code=-1)
+            raise errors.CallError(
+                f"the output has {len(output)} bytes; {limits.output_bytes} are allowed", exit_code=-1
+            )
         return output
 
     def _prepare(self, name: str) -> api.Exchange:

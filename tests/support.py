@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import extism_engines as extism
@@ -14,7 +14,7 @@ I32, I64, F32, F64 = ValueType.I32, ValueType.I64, ValueType.F32, ValueType.F64
 HANDLE_TO_HANDLE = FuncType((I64,), (I64,))
 
 
-@lru_cache(maxsize=None)
+@cache
 def binary(text: str) -> bytes:
     """A module written as text, by the first engine that reads text."""
     for info in engines():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -237,7 +238,7 @@ def test_allocation_at_random(bench: Bench) -> None:
         if step % 300 == 0:
             assert all(bench.kernel.block(handle) == data for handle, data in live.items())
             spans = sorted((handle, handle + len(data)) for handle, data in live.items())
-            assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+            assert all(end <= start for (_, end), (start, _) in pairwise(spans))
 
 
 def test_a_guest_that_overwrites_everything_harms_only_itself(bench: Bench) -> None:

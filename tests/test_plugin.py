@@ -556,7 +556,7 @@ def test_views_refuse_after_close(engine: api.Engine) -> None:
     def back(current: extism.CurrentPlugin, _inputs: Any, _outputs: Any) -> None:
         kept.extend((current.memory(current.alloc(8)), current))
 
-    with plugin(engine, f'(func (export "f") (call $back))', CALL_BACK, functions=[back]) as made:
+    with plugin(engine, '(func (export "f") (call $back))', CALL_BACK, functions=[back]) as made:
         made.call("f")
     view, current = kept
     with pytest.raises(extism.PluginClosedError):

@@ -1,6 +1,7 @@
 """Builds the kernel and its entry thunks from their text: ``python tools/build_kernel.py``.
 
-The built files are committed, so that nobody needs a text parser to run plugins; a test compares them with their source.
+The built files are committed, so that nobody needs a text parser to run plugins; a test compares them with their
+source.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The registry: which engines there are, which of them can run here, and which one to take.
 
 Engines are imported when they are first asked for. Other packages add theirs by an entry point in the group
-``extism_engines.engines``: its name is the engine's family, its object a callable ``create(variant: str | None) -> Engine``
-that raises ``EngineUnavailableError`` with a reason and a remedy where the engine cannot run. A callable may carry an attribute
-``variants``, a tuple of names. A broken one is reported by :func:`engines`, and never in the way of the others.
+``extism_engines.engines``: its name is the engine's family, its object a callable ``create(variant: str | None) ->
+Engine`` that raises ``EngineUnavailableError`` with a reason and a remedy where the engine cannot run. A callable may
+carry an attribute ``variants``, a tuple of names. A broken one is reported by :func:`engines`, and never in the way
+of the others.
 """
 
 from __future__ import annotations

@@ -100,8 +100,8 @@ class Engine(ABC):
         """*Mandatory.* An empty store. Called once per plugin instance.
 
         Args:
-            main: The module that will be instantiated last, with most of what is made before as its imports. An engine may
-                prepare beside it, once, what all stores with the same ``main`` need.
+            main: The module that will be instantiated last, with most of what is made before as its imports. An
+                engine may prepare beside it, once, what all stores with the same ``main`` need.
         """
 
     def validate(self, wasm: bytes) -> None:
@@ -281,7 +281,8 @@ class Store(ABC):
     def instantiate(self, module: Module, imports: Sequence[Extern]) -> Instance:
         """*Mandatory.* Makes an instance.
 
-        Called with one import per entry of ``module.imports``, in that order, each from this store and of the right type.
+        Called with one import per entry of ``module.imports``, in that order, each from this store and of the right
+        type.
 
         Raises:
             LinkError: An import does not fit after all.

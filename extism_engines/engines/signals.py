@@ -1,11 +1,11 @@
 """Keeping an engine's signal handlers in place.
 
-Engines turn faults of wasm code (an access out of bounds is a SIGSEGV) into traps by handlers of their own, which pass on what
-is not theirs. ``faulthandler.enable()`` puts the interpreter's handlers in their place when it is called after an engine's
-first use, and the next trap would end the process. So the handlers are remembered once an engine works, and put back when a
-store is made and the interpreter's have taken their place. A fault of the host itself then still ends the process, but
-without its report: enabling ``faulthandler`` before the first plugin gives both. Handlers of other libraries are left alone:
-they pass on what is not theirs, too.
+Engines turn faults of wasm code (an access out of bounds is a SIGSEGV) into traps by handlers of their own, which
+pass on what is not theirs. ``faulthandler.enable()`` puts the interpreter's handlers in their place when it is called
+after an engine's first use, and the next trap would end the process. So the handlers are remembered once an engine
+works, and put back when a store is made and the interpreter's have taken their place. A fault of the host itself then
+still ends the process, but without its report: enabling ``faulthandler`` before the first plugin gives both. Handlers
+of other libraries are left alone: they pass on what is not theirs, too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The kernel: Extism memory, input, output and error text, as a wasm module (``kernel.wat``) and its Python face.
 
-One instance per plugin. Guests are linked to it wasm-to-wasm; the host reads and writes its memory and hardly ever calls it.
-Section 1 and 2 of the protocol's description are its specification; places and sizes are explained in ``kernel.wat``.
+One instance per plugin. Guests are linked to it wasm-to-wasm; the host reads and writes its memory and hardly ever
+calls it. Section 1 and 2 of the protocol's description are its specification; places and sizes are explained in
+``kernel.wat``.
 """
 
 from __future__ import annotations
@@ -239,8 +240,8 @@ class Kernel:
     def free(self, handle: int) -> None:
         """Frees a block; nothing happens for what is not one.
 
-        The last block is taken back by moving the top of the heap, which needs no call. Its bytes stay until they are used
-        again, as those of other freed blocks do.
+        The last block is taken back by moving the top of the heap, which needs no call. Its bytes stay until they are
+        used again, as those of other freed blocks do.
         """
         if handle < LAYOUT.input or handle % 16:
             return

@@ -4,8 +4,8 @@ They exist for CPython 3.10 and older on x86-64, and have not changed since 2022
 above: exhausted stack is caught by a budget that every module keeps, instances are held until their store closes,
 compiled code travels between threads in serialised form behind a checksum.
 
-Variants: ``wasmer-pypi`` compiles with Cranelift, ``wasmer-pypi:singlepass`` with Singlepass. The LLVM compiler package is
-never imported: on a current system the attempt ends the process.
+Variants: ``wasmer-pypi`` compiles with Cranelift, ``wasmer-pypi:singlepass`` with Singlepass. The LLVM compiler
+package is never imported: on a current system the attempt ends the process.
 """
 
 from __future__ import annotations

@@ -37,9 +37,10 @@ _compiled_in_process: set[int] = set()
 class Group:
     """Modules in one native engine, on one thread.
 
-    Function types are compared by numbers that each native engine hands out for itself: in two engines one number means two
-    types, so that an indirect call of a function from the other would pass the check with the wrong type. So whatever meets
-    in a store lives in one native engine. And code is freed with its native engine only: so there is one for each main module.
+    Function types are compared by numbers that each native engine hands out for itself: in two engines one number
+    means two types, so that an indirect call of a function from the other would pass the check with the wrong type.
+    So whatever meets in a store lives in one native engine. And code is freed with its native engine only: so there
+    is one for each main module.
     """
 
     def __init__(self, store: Any) -> None:
@@ -60,8 +61,8 @@ class Group:
 
 
 class WasmerModule(api.Module):
-    """A compiled module. The package's objects belong to one thread and to one native engine: elsewhere the serialised code
-    is loaded again."""
+    """A compiled module. The package's objects belong to one thread and to one native engine: elsewhere the
+    serialised code is loaded again."""
 
     def __init__(self, engine: WasmerEngine, wasm: bytes, artifact: bytes) -> None:
         super().__init__(wasm)

@@ -11,7 +11,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import cffi
@@ -70,7 +70,7 @@ def make_gauge() -> Gauge:
     return budget
 
 
-@lru_cache(maxsize=None)
+@cache
 def _get_context() -> tuple[Any, Any]:
     """The C library's ``getcontext``, with the cffi object that it belongs to."""
     ffi = cffi.FFI()

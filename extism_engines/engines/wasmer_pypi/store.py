@@ -222,8 +222,8 @@ def _host_entry(store: weakref.ref[WasmerStore], index: int, type: FuncType) -> 
 class WasmerMemory(api.Memory):
     """A memory, seen through a view that shows as many bytes as there were when it was made; the base does not move.
 
-    The view is made from the bare address: one over the package's ``Buffer`` could be dropped on its own thread only, and the
-    garbage collector does not ask which thread it runs on. :attr:`native` keeps the memory.
+    The view is made from the bare address: one over the package's ``Buffer`` could be dropped on its own thread only,
+    and the garbage collector does not ask which thread it runs on. :attr:`native` keeps the memory.
     """
 
     def __init__(self, store: WasmerStore, type: MemoryType, native: Any) -> None:

@@ -1,8 +1,8 @@
 """The low-level face of the Wasmtime library that the package ``wasmtime`` has loaded.
 
 cffi, not ctypes, because of signals: since CPython 3.11 the exception of a signal handler (Ctrl-C) may be raised at the
-very entry of a callback, before any ``try`` in it. ctypes prints such an exception and carries on as if the callback had
-succeeded; cffi hands it to ``onerror``, which can still unwind the guest.
+very entry of a callback, before any ``try`` in it. ctypes prints such an exception and carries on as if the callback
+had succeeded; cffi hands it to ``onerror``, which can still unwind the guest.
 """
 
 from __future__ import annotations

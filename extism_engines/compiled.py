@@ -76,6 +76,7 @@ class CompiledPlugin:
             imports=summary.imports,
             exports={export.name: export.type for export in summary.exports},
             start_export=prepared.start_export,
+            stack_reserve=prepared.stack_reserve,
         )
 
     def _needs(self) -> wasm.Needs:

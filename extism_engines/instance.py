@@ -19,7 +19,7 @@ from .host.environment import Environment
 from .host.variables import Vars
 from .kernel import NAMESPACE, Kernel
 from .linking import MAIN, Linkable, Offer
-from .wasm import STACK_IMPORT, FuncType, GlobalType, ValueType
+from .wasm import STACK_IMPORT, STACK_TYPE, FuncType
 
 _NOTHING = FuncType()
 _INITIALIZE = "_initialize"
@@ -90,7 +90,9 @@ class PluginInstance:
             type = user_function.wasm_type
             offers[user_function.key] = Offer(type, self._host_function(type, user_function.bind(self._plugin)))
         if not self.compiled.engine.capabilities.guards_stack:
-            offers[STACK_IMPORT] = Offer(GlobalType(ValueType.I32, mutable=True), self.store.stack_budget)
+            reserve = max(linkable.stack_reserve for linkable in self.compiled.linkables)
+            budget = self.store.stack_budget(reserve)
+            offers[STACK_IMPORT] = Offer(STACK_TYPE, _constant(budget))
         return offers
 
     def _host_function(self, type: FuncType, implementation: Callable[..., Any]) -> linking.Provide:

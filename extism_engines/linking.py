@@ -32,6 +32,7 @@ class Linkable:
         imports: As its author wrote them.
         exports: As its author wrote them.
         start_export: Export that holds the start function since the module was rewritten.
+        stack_reserve: Bytes of stack that must lie below its budget, where it counts stack.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Linkable:
     imports: tuple[ImportType, ...]
     exports: Mapping[str, ExternType]
     start_export: str | None = None
+    stack_reserve: int = 0
 
 
 @attrs.frozen(eq=False)

@@ -294,9 +294,14 @@ class Store(ABC):
     def close(self) -> None:
         """*Mandatory.* Drops everything. Called once, on the owning thread, never while a guest runs."""
 
-    def stack_budget(self) -> Global:
+    def stack_budget(self, reserve: int) -> Global:
         """The mutable ``i32`` global that rewritten modules import to count stack bytes. Engines that do not
-        guard the stack provide it; they fill it before each outermost call."""
+        guard the stack provide it; they fill it before each outermost call. After a trap it is negative when the
+        stack was what ended.
+
+        Args:
+            reserve: Bytes of stack that must lie below a budget of 0, besides what host functions need.
+        """
         raise errors.UnsupportedFeatureError("this engine guards the stack itself")
 
     def exchange(

@@ -14,7 +14,6 @@ To put another kind of check into functions: choose its stops, loop over :func:`
 
 from __future__ import annotations
 
-from .budget import FRAME_RESERVE
 from .proposals import PROPOSALS, needed_proposals
 from .reader import ModuleSummary, is_wasm, read_function_names, read_module
 from .rewriter import (
@@ -41,7 +40,6 @@ from .types import (
 )
 
 __all__ = [
-    "FRAME_RESERVE",
     "PROPOSALS",
     "RESERVED_MODULE",
     "RESERVED_PREFIX",

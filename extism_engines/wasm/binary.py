@@ -64,6 +64,11 @@ class Cursor:
             if value < 0x80:
                 self.pos += 1
                 return value
+            if self.pos + 1 < self.end:
+                second = self.data[self.pos + 1]
+                if second < 0x80:
+                    self.pos += 2
+                    return second << 7 | value & 0x7F
         return self._unsigned(32)
 
     def u64(self) -> int:

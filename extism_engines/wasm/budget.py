@@ -10,6 +10,8 @@ for a function that is called now. A function begins with::
     i32.const 0
     i32.lt_s
     if
+      local.get $left
+      global.set $stack      ;; so that the host can tell this from an `unreachable` of the module's own
       unreachable
     end
 
@@ -27,7 +29,7 @@ fib on PyPI Wasmer's Cranelift, where this costs 1.15; at entry and exit it is 1
 to wait for the first.
 
 Small leaf functions neither count nor are counted for, nor are imports that are known to return without calling back.
-What they take must be left free by whoever fills the global: :data:`FRAME_RESERVE`.
+What they take must be left free by whoever fills the global: :attr:`StackBudget.reserve`.
 """
 
 from __future__ import annotations
@@ -44,15 +46,12 @@ from .edits import Edit, apply_edits
 from .opcodes import Op
 from .reader import ModuleSummary
 from .sections import SectionId
-from .stack import CALLS, FRAME_CONSTANT, MAX_FRAME, Frame, FrameEstimator
+from .shapes import CALLS
+from .stack import FRAME_CONSTANT, MAX_FRAME, Frame, FrameEstimator
 from .types import FuncType, GlobalType, ValueType
 
 LEAF_FRAME = 4096
 """Bytes: leaf functions with a larger frame are counted like others."""
-
-FRAME_RESERVE = MAX_FRAME
-"""Bytes of stack that must lie below a budget of 0: enough for the one function whose check fails, when its frame is
-already there, and for leaf functions that don't count. What host functions need comes on top."""
 
 _I32 = 0x7F
 _VOID = 0x40
@@ -89,6 +88,10 @@ class StackBudget:
             [entry.type for entry in summary.imported(GlobalType) if isinstance(entry.type, GlobalType)]
             + list(summary.globals),
         )
+        self.reserve = LEAF_FRAME
+        """Bytes of stack that must lie below a budget of 0: enough for the one function whose check fails, when its
+        frame is already there, and for leaf functions that don't count. What host functions need comes on top. Known
+        after :meth:`rewrite`."""
         self._called_from_outside = _called_from_outside(wasm, summary)
         # Functions that need not be told what is left, by index.
         self._free = {
@@ -118,12 +121,20 @@ class StackBudget:
             parts += (encode_unsigned(len(body)), body)
         return b"".join(parts)
 
+    def frames(self) -> Iterator[tuple[int, Frame]]:
+        """Index and frame of every function that the module defines."""
+        section = self._summary.section(SectionId.CODE)
+        if section is not None:
+            for function in self._functions(section.cursor(self._wasm)):
+                yield function.index, self._frame(function)
+
     def moved_globals(self, start: int, end: int) -> list[Edit]:
         """The edits that move defined globals up by one in some instructions."""
+        wasm, first = self._wasm, self._first_defined_global
         edits: list[Edit] = []
-        for _, at, after in walk(self._wasm, start, end, _GLOBAL_ACCESS):
-            index = Cursor(self._wasm, at + 1, after).u32()
-            if index >= self._first_defined_global:
+        for _, at, after in walk(wasm, start, end, _GLOBAL_ACCESS):
+            index = wasm[at + 1] if after == at + 2 else Cursor(wasm, at + 1, after).u32()
+            if index >= first:
                 edits.append(Edit(at + 1, after, encode_unsigned(index + 1)))
         return edits
 
@@ -176,34 +187,36 @@ class StackBudget:
     def _count_stack(self, function: _Function) -> bytes | None:
         """The body with its check and its announcements; ``None`` for a small function that calls nobody who counts."""
         frame = self._frame(function)
-        calls = [(at, after) for instruction, at, after in frame.calls if not self._is_free(instruction.code, at)]
+        calls = [(at, after) for at, after in frame.calls if not self._is_free(at)]
         if not calls and frame.size <= LEAF_FRAME:
             return None
+        self.reserve = max(self.reserve, frame.size)
         left = encode_unsigned(len(function.type.params) + function.locals)
         stack = encode_unsigned(self._first_defined_global)
         size = bytes([Op.I32_CONST]) + encode_signed(frame.size)
         get_left = bytes([Op.LOCAL_GET]) + left
         set_stack = bytes([Op.GLOBAL_SET]) + stack
+        announce = get_left + set_stack
         check = b"".join(
             (
                 bytes([Op.GLOBAL_GET]) + stack,
                 size,
                 bytes([Op.I32_SUB, Op.LOCAL_TEE]) + left,
-                bytes([Op.I32_CONST, 0, Op.I32_LT_S, Op.IF, _VOID, Op.UNREACHABLE, Op.END]),
+                bytes([Op.I32_CONST, 0, Op.I32_LT_S, Op.IF, _VOID]),
+                announce,
+                bytes([Op.UNREACHABLE, Op.END]),
             )
         )
-        announce = get_left + set_stack
         restore = get_left + size + bytes([Op.I32_ADD]) + set_stack
         edits = self.moved_globals(function.start, function.body.end)
         for at, after in calls:
             edits.append(Edit(at, at, announce))
             if function.index in self._called_from_outside:
                 edits.append(Edit(after, after, restore))
-        edits.sort()
         return function.declarations + check + apply_edits(self._wasm, function.start, function.body.end, edits)
 
-    def _is_free(self, code: int, at: int) -> bool:
-        return code == Op.CALL and Cursor(self._wasm, at + 1).u32() in self._free
+    def _is_free(self, at: int) -> bool:
+        return self._wasm[at] == Op.CALL and Cursor(self._wasm, at + 1).u32() in self._free
 
     def _shift_globals(self, function: _Function) -> bytes:
         body = function.body

@@ -222,10 +222,11 @@ def walk(code: bytes, start: int, end: int, stops: frozenset[int]) -> Iterator[t
         instruction = short.get(code[at])
         if instruction is not None and at + 1 < end and code[at + 1] < 0x80:
             position = at + 2
-        else:
-            cursor.pos = at
-            instruction = read_instruction(cursor)
-            position = cursor.pos
+            yield instruction, at, position
+            continue
+        cursor.pos = at
+        instruction = read_instruction(cursor)
+        position = cursor.pos
         if instruction.code in stops:
             yield instruction, at, position
 

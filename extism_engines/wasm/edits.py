@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-import attrs
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import NamedTuple
 
 from .binary import encode_section, encode_unsigned
 from .sections import MODULE_HEADER, SECTION_ORDER, Section, SectionId
 
 
-@attrs.frozen(order=True)
-class Edit:
-    """Bytes between two offsets, and what takes their place. Equal offsets insert."""
+class Edit(NamedTuple):
+    """Bytes between two offsets, and what takes their place. Equal offsets insert. (Modules have a hundred thousand of
+    these, hence no attrs.)"""
 
     start: int
     end: int
     replacement: bytes
 
 
-def apply_edits(data: bytes, start: int, end: int, edits: Sequence[Edit]) -> bytes:
-    """The bytes between two offsets with some edits made; edits are in order and do not overlap."""
+def apply_edits(data: bytes, start: int, end: int, edits: Iterable[Edit]) -> bytes:
+    """The bytes between two offsets with some edits made. Edits do not overlap; insertions at the same offset come out
+    in the order given."""
     parts: list[bytes] = []
     position = start
-    for edit in edits:
-        parts += (data[position : edit.start], edit.replacement)
-        position = edit.end
+    for edit_start, edit_end, replacement in sorted(edits, key=attrgetter("start")):
+        parts += (data[position:edit_start], replacement)
+        position = edit_end
     parts.append(data[position:end])
     return b"".join(parts)
 
@@ -33,10 +34,10 @@ def apply_edits(data: bytes, start: int, end: int, edits: Sequence[Edit]) -> byt
 class ModuleEditor:
     """Collects what is to change in a module, then assembles it."""
 
-    def __init__(self, wasm: bytes, sections: Sequence[Section]) -> None:
+    def __init__(self, wasm: bytes, sections: Iterable[Section]) -> None:
         """Args: the module and its sections."""
         self._wasm = wasm
-        self._sections = sections
+        self._sections = tuple(sections)
         self._edits: list[Edit] = []
         self._appended: dict[SectionId, list[bytes]] = {}
         self._replaced: dict[SectionId, bytes] = {}
@@ -93,7 +94,7 @@ class ModuleEditor:
         wasm = self._wasm
         if section.id in self._replaced:
             return encode_section(section.id, self._replaced[section.id])
-        edits = sorted(edit for edit in self._edits if section.start <= edit.start and edit.end <= section.end)
+        edits = [edit for edit in self._edits if section.start <= edit.start < section.end]
         items = self._appended.get(section.id, [])
         if not edits and not items:
             return wasm[section.offset : section.end]

@@ -64,10 +64,13 @@ class Prepared:
         wasm: The binary; the very bytes that were given when nothing had to change.
         start_export: Name of the export that takes the place of the start function: no parameters, no results, to be
             called once after instantiation. ``None`` when the module had none.
+        stack_reserve: Bytes of stack that must lie below a budget of 0, besides what host functions need; 0 when no
+            stack is counted.
     """
 
     wasm: bytes = attrs.field(repr=False)
     start_export: str | None = None
+    stack_reserve: int = 0
 
 
 def prepare(wasm: bytes, needs: Needs) -> Prepared:
@@ -92,9 +95,8 @@ def prepare(wasm: bytes, needs: Needs) -> Prepared:
         _cap_memories(editor, wasm, summary, needs.memory_pages)
     if needs.table_elements is not None:
         _cap_tables(editor, wasm, summary, needs.table_elements)
-    if needs.stack_budget:
-        _count_stack(editor, wasm, summary, needs.leaf_imports)
-    return Prepared(editor.assemble() if editor.changed else wasm, start_export)
+    reserve = _count_stack(editor, wasm, summary, needs.leaf_imports) if needs.stack_budget else 0
+    return Prepared(editor.assemble() if editor.changed else wasm, start_export, reserve)
 
 
 def _refuse_reserved_names(summary: ModuleSummary) -> None:
@@ -164,11 +166,12 @@ def _cap_tables(editor: ModuleEditor, wasm: bytes, summary: ModuleSummary, eleme
 
 def _count_stack(
     editor: ModuleEditor, wasm: bytes, summary: ModuleSummary, leaf_imports: frozenset[tuple[str, str]]
-) -> None:
+) -> int:
+    """Makes the functions count; gives the bytes that must lie below a budget of 0."""
     budget = StackBudget(wasm, summary, leaf_imports)
     code = budget.rewrite()
     if code is None:
-        return
+        return budget.reserve
     editor.replace_section(SectionId.CODE, code)
     module, name = STACK_IMPORT
     editor.append(SectionId.IMPORT, encode_name(module) + encode_name(name) + bytes([_GLOBAL, _I32, _MUTABLE]))
@@ -178,6 +181,7 @@ def _count_stack(
         for expression in constant_expressions(wasm, section, set()):
             editor.replace_all(budget.moved_globals(expression.start, expression.end))
     editor.replace_all(_moved_exports(wasm, summary))
+    return budget.reserve
 
 
 def _moved_exports(wasm: bytes, summary: ModuleSummary) -> Iterator[Edit]:

@@ -22,7 +22,7 @@ def budgeted(engine: api.Engine, store: api.Store, text: str, *imports: api.Exte
     """Exports of a module that counts the stack it uses."""
     prepared = wasm.prepare(binary(text), wasm.Needs(stack_budget=True))
     module = engine.compile(prepared.wasm)
-    budget = [store.stack_budget()] if len(module.imports) > len(imports) else []
+    budget = [store.stack_budget(prepared.stack_reserve)] if len(module.imports) > len(imports) else []
     return dict(store.instantiate(module, [*imports, *budget]).exports)
 
 
@@ -125,7 +125,7 @@ def test_small_stacks_have_small_budgets(wasmer_engine: api.Engine) -> None:
 
 def test_the_budget_is_full_again_after_every_end(wasmer_engine: api.Engine) -> None:
     store = wasmer_engine.new_store()
-    budget = store.stack_budget()
+    budget = store.stack_budget(0)
 
     def host(value: int) -> int:
         if value == 3:

@@ -24,10 +24,10 @@ MAX_BUDGET = 1 << 20
 MIN_BUDGET = 32 << 10
 """With less than this a call is not begun."""
 
-_SMALL_RESERVE = 160 << 10
-"""What stays free below the budget for host functions and for frames that are not counted, at the least …"""
+_SMALL_HOST_RESERVE = 96 << 10
+"""What stays free below the budget for host functions, at the least …"""
 
-_RESERVE = 2 << 20
+_HOST_RESERVE = 2 << 20
 """… and where the thread's stack is large enough."""
 
 _CONTEXT_SIZE = 4096  # more than a ucontext_t of any platform
@@ -41,8 +41,12 @@ Gauge = Callable[[], int]
 ``TrapError`` of kind ``STACK_OVERFLOW`` when there is next to nothing left."""
 
 
-def make_gauge() -> Gauge:
-    """A gauge for the running thread."""
+def make_gauge(reserve: int) -> Gauge:
+    """A gauge for the running thread.
+
+    Args:
+        reserve: Bytes that must lie below a budget of 0, besides what host functions need.
+    """
     if not hasattr(_of_thread, "low"):
         # For the main thread the C library reads the whole map of the process to answer this.
         _of_thread.low = _lowest_address()
@@ -53,8 +57,9 @@ def make_gauge() -> Gauge:
     context = ffi.new("char[]", _CONTEXT_SIZE)
     stack_pointer = memoryview(ffi.buffer(context)).cast("B")[_RSP_OFFSET : _RSP_OFFSET + 8].cast("Q")
     get_context(context)
-    reserve = _RESERVE if stack_pointer[0] - low >= 2 * _RESERVE + MAX_BUDGET else _SMALL_RESERVE
-    floor = low + reserve
+    free_now = stack_pointer[0] - low
+    below = reserve + (_HOST_RESERVE if free_now >= 2 * _HOST_RESERVE + reserve + MAX_BUDGET else _SMALL_HOST_RESERVE)
+    floor = low + below
 
     def budget() -> int:
         # The library reports where the stack pointer is: exact whatever the interpreter has put on the stack.
@@ -63,8 +68,12 @@ def make_gauge() -> Gauge:
         if free >= MAX_BUDGET:
             return MAX_BUDGET
         if free < MIN_BUDGET:
-            left = max(free + reserve, 0) >> 10
-            raise TrapError(f"the thread has only {left} KiB of stack left", kind=TrapKind.STACK_OVERFLOW)
+            left, needed = max(free + below, 0) >> 10, (below + MIN_BUDGET) >> 10
+            raise TrapError(
+                f"the thread has {left} KiB of stack left, and this plugin needs {needed}; give it a larger stack "
+                "(threading.stack_size)",
+                kind=TrapKind.STACK_OVERFLOW,
+            )
         return free & -4096  # in steps, so that calls from about the same depth need not set the budget anew
 
     return budget

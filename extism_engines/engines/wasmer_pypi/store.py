@@ -35,7 +35,7 @@ class WasmerStore(api.Store):
         function's own ``RuntimeError``."""
         self.functions: list[api.HostFunction] = []
         self._instances: list[Any] = []
-        self._gauge = make_gauge()
+        self._gauge = make_gauge(reserve=0)
         self.nested = False
         """Whether a host function of this store is running: a call from there continues on the same budget."""
         self._filled = 0
@@ -75,7 +75,8 @@ class WasmerStore(api.Store):
         self._instances.append(native)
         return WasmerInstance(self, module, native)
 
-    def stack_budget(self) -> api.Global:
+    def stack_budget(self, reserve: int) -> api.Global:
+        self._gauge = make_gauge(reserve)
         return self._budget
 
     def exchange(

@@ -88,10 +88,10 @@ class StackBudget:
             [entry.type for entry in summary.imported(GlobalType) if isinstance(entry.type, GlobalType)]
             + list(summary.globals),
         )
-        self.reserve = LEAF_FRAME
+        self.reserve = 2 * LEAF_FRAME
         """Bytes of stack that must lie below a budget of 0: enough for the one function whose check fails, when its
-        frame is already there, and for leaf functions that don't count. What host functions need comes on top. Known
-        after :meth:`rewrite`."""
+        frame is already there, or for a small function that does not count and the leaf that it calls. What host
+        functions need comes on top. Known after :meth:`rewrite`."""
         self._called_from_outside = _called_from_outside(wasm, summary)
         # Functions that need not be told what is left, by index.
         self._free = {

@@ -11,10 +11,10 @@ import sys
 import threading
 from typing import Any
 
-STACK = 64 << 20
+STACK = 8 << 20
 ENTRY = 64 << 10
-"""Bytes that the thread has used before the first frame, at most. Subtracted, so frames come out a little too small:
-by 0.1 %."""
+"""Bytes that the thread has used before the first frame, at most. Subtracted, so frames may come out too small, by less
+than 1 %."""
 
 
 def main() -> None:

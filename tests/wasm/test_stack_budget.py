@@ -9,7 +9,7 @@ import wasmtime
 
 from extism_engines.errors import MalformedModuleError, UnsupportedFeatureError
 from extism_engines.wasm import STACK_IMPORT, Needs, prepare, read_module
-from extism_engines.wasm.budget import StackBudget
+from extism_engines.wasm.budget import LEAF_FRAME, StackBudget
 from extism_engines.wasm.stack import FRAME_CONSTANT
 
 from . import samples
@@ -125,7 +125,23 @@ def test_endless_recursion_traps(text: str) -> None:
     validate(wasm)
     guest = Guest(wasm, budget=1 << 17)
     assert guest.call("f", 1) == wasmtime.TrapCode.UNREACHABLE
-    assert 0 <= guest.left < 1 << 17
+    assert guest.left < 0, "this is how the host tells it from an unreachable of the module's own"
+
+
+def test_the_guests_own_unreachable_leaves_a_budget() -> None:
+    text = "(module (func $f (export \"f\") (param i32) (if (local.get 0) (then (unreachable))) (call $f (i32.const 1))))"
+    guest = Guest(prepare(wat(text), NEEDS).wasm)
+    assert guest.call("f", 0) == wasmtime.TrapCode.UNREACHABLE
+    assert 0 < guest.left < BUDGET
+
+
+def test_reserve() -> None:
+    """Room for the largest frame that counts, and for small ones that don't."""
+    leaf = wat('(module (func (export "f")))')
+    assert prepare(leaf, Needs()).stack_reserve == 0
+    assert prepare(leaf, NEEDS).stack_reserve == 2 * LEAF_FRAME
+    large = wat(f'(module (func $f (export "f") {"(local i64)" * 2000} (call $f)))')
+    assert prepare(large, NEEDS).stack_reserve == frame_sizes(large)[0] > 2 * LEAF_FRAME
 
 
 def test_two_modules_share_the_budget() -> None:

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from extism_engines.wasm import FRAME_RESERVE, Needs, prepare
+from extism_engines.wasm import Needs, prepare
 
 from .builder import wat
 from .hungry import FAMILIES, random_module
 from .test_stack_budget import frame_sizes
 
 COMPILERS = ["cranelift", "singlepass"]
-COUNTS = [0, 1, 7, 150]
+COUNTS = [0, 1, 7, 100, 400]
 RANDOM_MODULES = 25
 SCRIPTS = Path(__file__).parent
 
@@ -104,6 +104,8 @@ RECURSIONS = {
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_endless_recursion_ends_by_the_budget(compiler: str, tmp_path: Path) -> None:
     need(compiler)
-    modules = {name: prepare(wat(text), Needs(stack_budget=True)).wasm for name, text in RECURSIONS.items()}
-    reasons = run("run_out_of_budget.py", [compiler, str(FRAME_RESERVE)], tmp_path, modules)
+    prepared = {name: prepare(wat(text), Needs(stack_budget=True)) for name, text in RECURSIONS.items()}
+    modules = {name: module.wasm for name, module in prepared.items()}
+    reserve = max(module.stack_reserve for module in prepared.values())
+    reasons = run("run_out_of_budget.py", [compiler, str(reserve)], tmp_path, modules)
     assert reasons == dict.fromkeys(RECURSIONS, "unreachable")

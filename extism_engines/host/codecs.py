@@ -69,14 +69,15 @@ class Signature:
         return [plugin, *values] if self.takes_plugin else values
 
     def encode(self, plugin: CurrentPlugin, given: Any) -> Any:
-        """The result, or the tuple of results, for the guest."""
+        """What the engine wants for the guest: nothing, one number, or a tuple of several."""
         if not self.results:
             return None
         if not self.returns_tuple:
-            return self.results[0].encode(plugin, given)
+            given = (given,)
         if not isinstance(given, (tuple, list)) or len(given) != len(self.results):
             raise TypeError(f"a tuple of {len(self.results)} values expected, got {given!r:.100}")
-        return tuple(result.encode(plugin, value) for result, value in zip(self.results, given, strict=True))
+        numbers = tuple(result.encode(plugin, value) for result, value in zip(self.results, given, strict=True))
+        return numbers if len(numbers) > 1 else numbers[0]
 
 
 def infer(function: Callable[..., Any], further: int = 0) -> Signature:

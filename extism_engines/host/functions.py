@@ -138,8 +138,7 @@ class TypeInferredFunction(Function):
         signature = self._signature
         values = signature.decode(plugin, tuple(value.value for value in inputs))
         given = signature.encode(plugin, self._function(*values, *user_data))
-        results = given if signature.returns_tuple else (given,)
-        for slot, value in zip(outputs, results, strict=False):
+        for slot, value in zip(outputs, given if isinstance(given, tuple) else (given,), strict=False):
             slot.value = value
 
 

@@ -6,7 +6,7 @@ What lies where, from the bytes up:
   :mod:`.opcodes` the table of instructions; :mod:`.code` the walker over them; :mod:`.segments` constant expressions.
 - :mod:`.reader` says what a module declares, :mod:`.proposals` what it needs of an engine. Values are in :mod:`.types`.
 - :mod:`.rewriter` makes a module ready for an engine: start function, sizes, and the stack budget (:mod:`.budget`, over
-  the frames that :mod:`.stack` estimates), written by :mod:`.edits`.
+  the frames that :mod:`.stack` estimates from the :mod:`.shapes` of functions), written by :mod:`.edits`.
 
 To put another kind of check into functions: choose its stops, loop over :func:`.code.walk`, and collect
 :class:`.edits.Edit` values, as :mod:`.budget` does.

@@ -82,16 +82,20 @@ def skip_constant_expression(cursor: Cursor) -> None:
     Raises:
         MalformedModuleError: It is cut short, or has an instruction that no constant expression may have.
     """
+    step = stride(_NOT_CONSTANT)
     while True:
-        at = cursor.pos
+        at = cursor.pos = step(cursor.data, cursor.pos, cursor.end)
         try:
             instruction = read_instruction(cursor)
         except UnsupportedFeatureError as error:
             raise MalformedModuleError(str(error)) from None
         if instruction.code == Op.END:
             return
-        if Immediate.BLOCK_TYPE in instruction.immediates:
+        if instruction.code in _NOT_CONSTANT:
             raise cursor.fail("a block in a constant expression", at)
+
+
+_NOT_CONSTANT = frozenset({Op.BLOCK, Op.LOOP, Op.IF, Op.TRY, Op.TRY_TABLE, Op.END})
 
 
 def _skip_memarg(cursor: Cursor) -> None:
@@ -112,7 +116,11 @@ def _skip_value_types(cursor: Cursor) -> None:
 
 
 def _skip_labels(cursor: Cursor) -> None:
-    for _ in range(cursor.count() + 1):
+    length = cursor.count() + 1
+    if cursor.data[cursor.pos : cursor.pos + length].isascii():  # a byte each, which is nearly always so
+        cursor.skip(length)
+        return
+    for _ in range(length):
         cursor.u32()
 
 

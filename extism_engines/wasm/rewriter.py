@@ -16,6 +16,7 @@ from .budget import StackBudget
 from .code import skip_constant_expression
 from .declarations import PAGE_SIZE_LOG2, DeclarationDecoder, encode_limits
 from .edits import Edit, ModuleEditor
+from .opcodes import Op
 from .reader import ModuleSummary, read_module
 from .sections import Section, SectionId
 from .segments import constant_expressions
@@ -179,7 +180,9 @@ def _count_stack(
         if _holds_code_offsets(section):
             editor.drop(section)
         for expression in constant_expressions(wasm, section, set()):
-            editor.replace_all(budget.moved_globals(expression.start, expression.end))
+            # There may be thousands, and nearly all are a constant.
+            if wasm.find(Op.GLOBAL_GET, expression.start, expression.end) >= 0:
+                editor.replace_all(budget.moved_globals(expression.start, expression.end))
     editor.replace_all(_moved_exports(wasm, summary))
     return budget.reserve
 

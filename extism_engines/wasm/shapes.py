@@ -107,22 +107,24 @@ class ShapeReader:
             if instruction.code in plain and instruction.code not in _BLOCKS:
                 parts.append(instruction.encoding)
             else:
-                parts.append(self._add(shape, instruction, Cursor(code, at, cursor.pos)))
+                parts.append(self._add(shape, instruction, code, at, cursor.pos))
         shape.text = b"".join(parts)
         return shape
 
-    def _add(self, shape: Shape, instruction: Instruction, cursor: Cursor) -> bytes:
+    def _add(self, shape: Shape, instruction: Instruction, code: bytes, start: int, end: int) -> bytes:
         """Notes an instruction in a shape; gives its spelling."""
         if instruction.code in CALLS:
-            shape.calls.append((cursor.pos, cursor.end))
-        raw = cursor.data[cursor.pos : cursor.end]
+            shape.calls.append((start, end))
+        raw = code[start:end]
         spelling = self._spellings.get(raw)
         if spelling is None:
-            spelling = self._spellings[raw] = self._spell(instruction, cursor)
+            spelling = self._spellings[raw] = self._spell(instruction, Cursor(code, start, end))
         if spelling.block_type is not None:
             shape.block_types.append(spelling.block_type)
-        shape.longest_call = max(shape.longest_call, spelling.call_length)
-        shape.vectors = shape.vectors or spelling.vectors
+        if spelling.call_length > shape.longest_call:
+            shape.longest_call = spelling.call_length
+        if spelling.vectors:
+            shape.vectors = True
         return spelling.text
 
     def _spell(self, instruction: Instruction, cursor: Cursor) -> _Spelling:

@@ -69,8 +69,9 @@ class Error(Exception):
         lines = [str(self) or type(self).__name__]
         lines += [f"  {name}: {value}" for name, value in self._facts() if value is not None]
         cause = self.__cause__
-        if cause is not None:
+        while cause is not None:
             lines.append(f"  caused by: {type(cause).__name__}: {cause}")
+            cause = cause.__cause__
         return "\n".join(lines)
 
     def _facts(self) -> list[tuple[str, object]]:
@@ -87,7 +88,11 @@ class Error(Exception):
 
 
 def _restore(kind: type[Error], args: tuple[Any, ...], state: dict[str, Any]) -> Error:
-    error = kind.__new__(kind, *args)
+    # The built-in class that gives the layout is the only one that may make an object of the class.
+    built_in: type[Any] = kind
+    while built_in.__module__ != "builtins":
+        built_in = built_in.__base__  # type: ignore[assignment]
+    error: Error = built_in.__new__(kind, *args)
     error.args = args
     error.__dict__.update(state)
     return error

@@ -18,17 +18,15 @@ import cffi
 
 from ...errors import TrapError, TrapKind
 
-MAX_BUDGET = 1 << 20
-"""Bytes of stack that guest code may use at most, as counted by the rewriter: about what Wasmtime gives by default."""
+MAX_BUDGET = 4 << 20
+"""Bytes of stack that guest code may use at most, as counted by the rewriter. It counts several times what ordinary frames
+take, so that this is about the depth that Wasmtime gives."""
 
 MIN_BUDGET = 32 << 10
 """With less than this a call is not begun."""
 
-_SMALL_HOST_RESERVE = 96 << 10
-"""What stays free below the budget for host functions, at the least …"""
-
-_HOST_RESERVE = 2 << 20
-"""… and where the thread's stack is large enough."""
+_LEAST_HOST_RESERVE, _MOST_HOST_RESERVE = 96 << 10, 2 << 20
+"""Bytes that stay free below the budget for host functions: a quarter of the stack within these bounds."""
 
 _CONTEXT_SIZE = 4096  # more than a ucontext_t of any platform
 _RSP_OFFSET = 160  # of gregs[REG_RSP] in a ucontext_t: glibc and musl on x86-64
@@ -52,13 +50,13 @@ def make_gauge(reserve: int) -> Gauge:
         _of_thread.low = _lowest_address()
     low: int | None = _of_thread.low
     if low is None:
-        return _blind_budget
+        return lambda: _blind_budget(reserve)
     ffi, get_context = _get_context()
     context = ffi.new("char[]", _CONTEXT_SIZE)
     stack_pointer = memoryview(ffi.buffer(context)).cast("B")[_RSP_OFFSET : _RSP_OFFSET + 8].cast("Q")
     get_context(context)
-    free_now = stack_pointer[0] - low
-    below = reserve + (_HOST_RESERVE if free_now >= 2 * _HOST_RESERVE + reserve + MAX_BUDGET else _SMALL_HOST_RESERVE)
+    quarter: int = (stack_pointer[0] - low) // 4
+    below = reserve + max(_LEAST_HOST_RESERVE, min(quarter, _MOST_HOST_RESERVE))
     floor = low + below
 
     def budget() -> int:
@@ -68,12 +66,7 @@ def make_gauge(reserve: int) -> Gauge:
         if free >= MAX_BUDGET:
             return MAX_BUDGET
         if free < MIN_BUDGET:
-            left, needed = max(free + below, 0) >> 10, (below + MIN_BUDGET) >> 10
-            raise TrapError(
-                f"the thread has {left} KiB of stack left, and this plugin needs {needed}; give it a larger stack "
-                "(threading.stack_size)",
-                kind=TrapKind.STACK_OVERFLOW,
-            )
+            raise _too_little(max(free + below, 0), below + MIN_BUDGET)
         return free & -4096  # in steps, so that calls from about the same depth need not set the budget anew
 
     return budget
@@ -105,8 +98,19 @@ def _lowest_address() -> int | None:
         library.pthread_attr_destroy(attributes)
 
 
-def _blind_budget() -> int:
+def _blind_budget(reserve: int) -> int:
     """Where the stack cannot be measured: a part of what a thread surely has (macOS gives 512 KiB by default,
     Windows 1 MiB)."""
     size = threading.stack_size() or 512 << 10
-    return max(MIN_BUDGET, min(size // 4, 256 << 10))
+    budget = min(size // 2 - reserve, 256 << 10)
+    if budget < MIN_BUDGET:
+        raise _too_little(size // 2, reserve + MIN_BUDGET)
+    return budget
+
+
+def _too_little(left: int, needed: int) -> TrapError:
+    return TrapError(
+        f"the thread has {left >> 10} KiB of stack left, and this plugin needs {needed >> 10}; "
+        "give it a larger stack (threading.stack_size)",
+        kind=TrapKind.STACK_OVERFLOW,
+    )

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from extism_engines import HOST_FN_REGISTRY
 from extism_engines.engines import api, engine_names, engines, get_engine
 from extism_engines.errors import EngineUnavailableError
 
@@ -60,6 +61,14 @@ def store(engine: api.Engine) -> Iterator[api.Store]:
     made.close()
 
 
+@pytest.fixture(autouse=True)
+def _registry_as_before() -> Iterator[None]:
+    """Host functions of one test are not those of the next."""
+    before = HOST_FN_REGISTRY[:]
+    yield
+    HOST_FN_REGISTRY[:] = before
+
+
 # -- what was tested on what -----------------------------------------------------------------------------------
 
 
@@ -71,11 +80,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _note_engine(request: pytest.FixtureRequest, record_property: Any) -> None:
+def _note_engine(request: pytest.FixtureRequest) -> None:
     callspec = getattr(request.node, "callspec", None)
     for fixture in ("engine", "wasmtime_engine", "wasmer_engine"):
         if callspec is not None and fixture in callspec.params:
-            record_property("engine", callspec.params[fixture])
+            request.node.user_properties.append(("engine", callspec.params[fixture]))
 
 
 def _report() -> dict[str, Any]:

@@ -19,8 +19,8 @@ import cffi
 from ...errors import TrapError, TrapKind
 
 MAX_BUDGET = 4 << 20
-"""Bytes of stack that guest code may use at most, as counted by the rewriter. It counts several times what ordinary frames
-take, so that this is about the depth that Wasmtime gives."""
+"""Bytes of stack that guest code may use at most, as counted by the rewriter. It counts several times what ordinary
+frames take, so that this is about the depth that Wasmtime gives."""
 
 MIN_BUDGET = 32 << 10
 """With less than this a call is not begun."""

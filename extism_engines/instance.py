@@ -13,7 +13,7 @@ from typing import Any
 from . import linking
 from .compiled import CompiledPlugin
 from .engines import api
-from .errors import CallError, Error, FunctionNotFoundError, InstantiationError
+from .errors import CallError, FunctionNotFoundError, InstantiationError, TrapError
 from .host.current import CurrentPlugin
 from .host.environment import Environment
 from .host.variables import Vars
@@ -117,6 +117,7 @@ class PluginInstance:
 
         Raises:
             CallError: It failed; the failure is the cause. The instances must not be used further.
+            HostFunctionError: A host function raised in it.
         """
         if self._initialised:
             return
@@ -164,5 +165,5 @@ def _call(instance: api.Instance, name: str, *args: int) -> None:
 def _initialise(instance: api.Instance, name: str, failure: str, *args: int) -> None:
     try:
         _call(instance, name, *args)
-    except (Error, TypeError) as error:
+    except (TrapError, TypeError) as error:
         raise CallError(f"{failure}: {error}", exit_code=-1) from error

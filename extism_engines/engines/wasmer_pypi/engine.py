@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
-import weakref
 from typing import Any
 
 import wasmer
 from wasmer import engine as wasmer_engine
 
 from ...errors import EngineFailureError, InvalidModuleError, MalformedModuleError
-from ...wasm.types import FuncType, ValueType
 from .. import api
 from ..signals import handlers
+from .module import Group, WasmerModule
 from .store import WasmerStore
 
 _CHECKSUM_SIZE = hashlib.sha256().digest_size
@@ -32,58 +30,6 @@ _PROPOSALS = frozenset(
 _REFUSED = {"simd": "PyPI Wasmer 1.1.0 computes wrong results for it (select on v128, some conversions)"}
 
 _compiled_in_process: set[int] = set()
-
-
-class Group:
-    """Modules in one native engine, on one thread.
-
-    Function types are compared by numbers that each native engine hands out for itself: in two engines one number
-    means two types, so that an indirect call of a function from the other would pass the check with the wrong type.
-    So whatever meets in a store lives in one native engine. And code is freed with its native engine only: so there
-    is one for each main module.
-    """
-
-    def __init__(self, store: Any) -> None:
-        self.store = store
-        self._loaded: weakref.WeakKeyDictionary[WasmerModule, Any] = weakref.WeakKeyDictionary()
-
-    def add(self, module: WasmerModule, native: Any) -> None:
-        """Says that a module was compiled in this group."""
-        self._loaded[module] = native
-
-    def load(self, module: WasmerModule) -> Any:
-        """The native form of a module in this group."""
-        native = self._loaded.get(module)
-        if native is None:
-            native = wasmer.Module.deserialize(self.store, module.artifact)
-            self._loaded[module] = native
-        return native
-
-
-class WasmerModule(api.Module):
-    """A compiled module. The package's objects belong to one thread and to one native engine: elsewhere the
-    serialised code is loaded again."""
-
-    def __init__(self, engine: WasmerEngine, wasm: bytes, artifact: bytes) -> None:
-        super().__init__(wasm)
-        self.artifact = artifact
-        self._engine = engine
-        self._of_thread = threading.local()
-
-    def group(self) -> Group:
-        """The group of this module, for the running thread."""
-        found: Group | None = getattr(self._of_thread, "group", None)
-        if found is None:
-            found = self._engine.new_group()
-            self._of_thread.group = found
-        return found
-
-    def use(self, group: Group) -> None:
-        """Says which group the running thread takes for this module."""
-        self._of_thread.group = group
-
-    def serialize(self) -> bytes:
-        return hashlib.sha256(self.artifact).digest() + self.artifact
 
 
 class WasmerEngine(api.Engine):
@@ -124,7 +70,7 @@ class WasmerEngine(api.Engine):
         group = self.new_group()
         try:
             native = wasmer.Module(group.store, wasm)
-            module = WasmerModule(self, wasm, bytes(native.serialize()))
+            module = WasmerModule(wasm, bytes(native.serialize()), self.new_group)
         except BaseException as error:
             raise self._failure(error) from error
         module.use(group)
@@ -136,7 +82,7 @@ class WasmerEngine(api.Engine):
         # The package checks next to nothing: damaged code is a segmentation fault.
         if hashlib.sha256(code).digest() != checksum:
             raise InvalidModuleError("the compiled module is damaged: its checksum does not fit", engine=self.name)
-        module = WasmerModule(self, wasm, code)
+        module = WasmerModule(wasm, code, self.new_group)
         try:
             module.group().load(module)
         except BaseException as error:
@@ -184,18 +130,3 @@ class WasmerEngine(api.Engine):
                 engine=self.name,
             )
         _compiled_in_process.add(os.getpid())
-
-
-NATIVE_TYPES = {
-    ValueType.I32: wasmer.Type.I32,
-    ValueType.I64: wasmer.Type.I64,
-    ValueType.F32: wasmer.Type.F32,
-    ValueType.F64: wasmer.Type.F64,
-}
-
-
-def native_func_type(type: FuncType) -> Any:
-    """The package's form of a function type."""
-    return wasmer.FunctionType(
-        [NATIVE_TYPES[param] for param in type.params], [NATIVE_TYPES[result] for result in type.results]
-    )

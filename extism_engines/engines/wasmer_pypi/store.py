@@ -6,7 +6,7 @@ import ctypes
 import struct
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import wasmer
 
@@ -14,10 +14,8 @@ from ... import errors
 from ...wasm.types import ExternType, FuncType, GlobalType, MemoryType, TableType, ValueType
 from .. import api
 from . import traps
+from .module import Group, WasmerModule, native_func_type
 from .stack import make_gauge
-
-if TYPE_CHECKING:
-    from .engine import Group
 
 _HALVES = {ValueType.I32: 1 << 31, ValueType.I64: 1 << 63}
 
@@ -46,16 +44,12 @@ class WasmerStore(api.Store):
     # -- contract --------------------------------------------------------------------------------------
 
     def host_function(self, type: FuncType, function: api.HostFunction) -> api.Func:
-        from .engine import native_func_type
-
         self.check_open()
         self.functions.append(function)
         entry = _host_entry(weakref.ref(self), len(self.functions) - 1, type)
         return WasmerFunc(self, type, wasmer.Function(self.native, entry, native_func_type(type)))
 
     def instantiate(self, module: api.Module, imports: Sequence[api.Extern]) -> api.Instance:
-        from .engine import WasmerModule
-
         self.check_open()
         assert isinstance(module, WasmerModule)
         namespaces: dict[str, dict[str, Any]] = {}

@@ -11,6 +11,7 @@ from ...wasm.types import FuncType, ValueType
 from .. import api
 from ..signals import handlers
 from .library import Library
+from .module import FuncTypes, WasmtimeModule
 from .store import WasmtimeStore
 
 # Everything that is on by default in the versions tested. Off: shared memories, legacy exceptions, custom page sizes.
@@ -48,19 +49,6 @@ _SELF_TEST = bytes.fromhex(
     "0a0b0109002000100042027e0b".replace(" ", "")
 )
 
-
-class WasmtimeModule(api.Module):
-    """A module compiled by Wasmtime."""
-
-    def __init__(self, wasm: bytes, native: wasmtime.Module) -> None:
-        super().__init__(wasm)
-        self.native = native
-
-    def serialize(self) -> bytes:
-        code = bytes(self.native.serialize())
-        return hashlib.sha256(code).digest() + code
-
-
 class WasmtimeEngine(api.Engine):
     """Wasmtime, as native code or as its interpreter."""
 
@@ -75,7 +63,7 @@ class WasmtimeEngine(api.Engine):
         if variant == "pulley":
             config.target = "pulley64"
         self._engine = wasmtime.Engine(config)
-        self._func_types: dict[FuncType, wasmtime.FuncType] = {}
+        self._func_types = FuncTypes()
 
     @property
     def name(self) -> str:
@@ -119,17 +107,7 @@ class WasmtimeEngine(api.Engine):
 
     def new_store(self, main: api.Module | None = None) -> WasmtimeStore:
         handlers.restore()
-        return WasmtimeStore(self, self._engine, self._library)
-
-    def func_type(self, type: FuncType) -> wasmtime.FuncType:
-        """The package's form of a function type; each is made once."""
-        found = self._func_types.get(type)
-        if found is None:
-            found = wasmtime.FuncType(
-                [_VALUE_TYPES[param]() for param in type.params], [_VALUE_TYPES[result]() for result in type.results]
-            )
-            self._func_types[type] = found
-        return found
+        return WasmtimeStore(self._engine, self._library, self._func_types)
 
     def self_test(self) -> None:
         """Runs one call through everything low-level. A library that behaves otherwise than the tested versions is
@@ -149,11 +127,3 @@ class WasmtimeEngine(api.Engine):
         finally:
             store.close()
         handlers.remember()
-
-
-_VALUE_TYPES = {
-    ValueType.I32: wasmtime.ValType.i32,
-    ValueType.I64: wasmtime.ValType.i64,
-    ValueType.F32: wasmtime.ValType.f32,
-    ValueType.F64: wasmtime.ValType.f64,
-}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import wasmtime
 
@@ -14,9 +14,7 @@ from ...wasm.types import FuncType, GlobalType, MemoryType, TableType, ValueType
 from .. import api
 from . import traps
 from .library import CALLBACK, SLOT_SIZE, Library
-
-if TYPE_CHECKING:
-    from .engine import WasmtimeEngine
+from .module import FuncTypes, WasmtimeModule
 
 _WHOLE_MEMORY = 1 << 32
 """Address space that the library reserves for every memory with 32-bit offsets: its base never moves."""
@@ -27,14 +25,14 @@ _FORMATS = {ValueType.I32: "i12x", ValueType.I64: "q8x", ValueType.F32: "f12x", 
 class WasmtimeStore(api.Store):
     """One store; everything in it refuses once it is closed."""
 
-    def __init__(self, engine: WasmtimeEngine, native_engine: wasmtime.Engine, library: Library) -> None:
-        self.engine = engine
+    def __init__(self, engine: wasmtime.Engine, library: Library, func_types: FuncTypes) -> None:
         self.library = library
+        self._func_types = func_types
         self.closed = False
         self.raised: BaseException | None = None
         """What a host function raised, on its way out through the guest. A slot per store: the package's own slot is
         one for all threads, and mixes their exceptions up."""
-        self._native = wasmtime.Store(native_engine)
+        self._native = wasmtime.Store(engine)
         address = ctypes.cast(self._native._context(), ctypes.c_void_p).value
         assert address is not None
         self.context = library.pointer(address)
@@ -48,7 +46,7 @@ class WasmtimeStore(api.Store):
         callback = self.library.ffi.callback(CALLBACK, _trampoline(self, type, function), onerror=self._interrupted)
         self._callbacks.append(callback)
         handle = wasmtime._bindings.wasmtime_func_t()
-        type_address = ctypes.cast(self.engine.func_type(type).ptr(), ctypes.c_void_p).value
+        type_address = ctypes.cast(self._func_types.native(type).ptr(), ctypes.c_void_p).value
         assert type_address is not None
         null = self.library.ffi.NULL
         self.library.c.wasmtime_func_new_unchecked(
@@ -62,8 +60,6 @@ class WasmtimeStore(api.Store):
         return WasmtimeFunc(self, type, wasmtime.Func._from_raw(handle))
 
     def instantiate(self, module: api.Module, imports: Sequence[api.Extern]) -> api.Instance:
-        from .engine import WasmtimeModule
-
         self.check_open()
         assert isinstance(module, WasmtimeModule)
         externs = [_native(extern) for extern in imports]

@@ -11,6 +11,7 @@ from extism_engines import HostFunctionError, ValType, host_fn
 from extism_engines.engines import api
 
 from .hosting import calling, echo_through, status
+from .support import plugin
 
 # -- failures --------------------------------------------------------------------------------------------------
 
@@ -77,6 +78,29 @@ def test_the_guest_s_state_is_as_it_left_it(engine: api.Engine) -> None:
             with pytest.raises(HostFunctionError):
                 made.call("run")
         assert status(made) == 4
+
+
+@pytest.mark.parametrize("name", ["_initialize", "__wasm_call_ctors"])
+def test_failures_in_an_initialiser(engine: api.Engine, name: str) -> None:
+    raised = ValueError("not yet")
+    seen: list[int] = []
+
+    @host_fn(name="f")
+    def function() -> None:
+        seen.append(1)
+        if len(seen) < 3:
+            raise raised
+
+    initialiser = f'(func (export "{name}") (call $f))'
+    imports = '(import "extism:host/user" "f" (func $f))'
+    with plugin(engine, initialiser + '(func (export "run"))', imports, functions=[function]) as made:
+        for _ in range(2):
+            with pytest.raises(HostFunctionError, match="not yet") as caught:
+                made.call("run")
+            assert caught.value.__cause__ is raised
+        made.call("run")
+        made.call("run")
+    assert len(seen) == 3
 
 
 def test_failures_of_a_nested_plugin(engine: api.Engine) -> None:

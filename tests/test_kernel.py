@@ -104,7 +104,9 @@ def test_loads_and_stores(bench: Bench) -> None:
     assert bench.load_u64(block) == 0xFFFFFF04FF060708
 
 
-@pytest.mark.parametrize("offset", [0, 8, 63, 1023, 1017, 65529, 65535, 65536, 65537, 2**32 - 1, 2**32, MAX64 - 7, MAX64])
+@pytest.mark.parametrize(
+    "offset", [0, 8, 63, 1023, 1017, 65529, 65535, 65536, 65537, 2**32 - 1, 2**32, MAX64 - 7, MAX64]
+)
 def test_out_of_range_loads_give_0_and_stores_do_nothing(bench: Bench, offset: int) -> None:
     bench.begin(b"input")
     before = bench.kernel.memory.read(0, 65536)
@@ -251,7 +253,9 @@ def test_a_guest_that_overwrites_everything_harms_only_itself(bench: Bench) -> N
             bench.free(block)
         for _ in range(60):
             offset = rng.choice(blocks) + rng.randrange(-16, 64)
-            bench.store_u64(offset, rng.choice((MAX64, 0, 2**32 - 16, 16, rng.getrandbits(64), 0x465245455F424C4B, 1040)))
+            bench.store_u64(
+                offset, rng.choice((MAX64, 0, 2**32 - 16, 16, rng.getrandbits(64), 0x465245455F424C4B, 1040))
+            )
         state = bench.kernel.memory.read(0, 48)
         for block in blocks:
             bench.free(block)

@@ -16,7 +16,16 @@ official = pytest.importorskip("extism", reason="the official SDK is not install
 
 GUESTS = Path(__file__).resolve().parent.parent / "conformance" / "guests"
 
-INPUTS = [b"", b"a", b"1234567", b"12345678", b"123456789", b"Hello, World!", "grüße, 世界".encode(), bytes(range(1, 256)) * 40]
+INPUTS = [
+    b"",
+    b"a",
+    b"1234567",
+    b"12345678",
+    b"123456789",
+    b"Hello, World!",
+    "grüße, 世界".encode(),
+    bytes(range(1, 256)) * 40,
+]
 
 
 def outcome(sdk: Any, plugin: Any, function: str, data: bytes) -> Any:

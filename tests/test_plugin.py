@@ -48,9 +48,17 @@ def outcome(engine: api.Engine, body: str, result: str = "(result i32)", extra: 
         (f"{SET_BAD} (i32.const 0)", "(result i32)", ("GuestError", "bad", 0)),
         (SET_BAD, "", ("GuestError", "bad", 0)),
         (f"{SET_BAD} {SET_OUT} (i32.const 0)", "(result i32)", ("GuestError", "bad", 0)),
-        (f"{SET_BAD} (call $error_set (i64.const 0)) (i32.const 1)", "(result i32)", ("GuestError", "Error code: 1", 1)),
+        (
+            f"{SET_BAD} (call $error_set (i64.const 0)) (i32.const 1)",
+            "(result i32)",
+            ("GuestError", "Error code: 1", 1),
+        ),
         (f"{SET_BAD} unreachable", "(result i32)", ("GuestError", "bad", -1)),
-        ("(call $error_set (call $copy (i32.const 0) (i32.const 8))) (i32.const 0)", "(result i32)", ("GuestError", "bad", 0)),
+        (
+            "(call $error_set (call $copy (i32.const 0) (i32.const 8))) (i32.const 0)",
+            "(result i32)",
+            ("GuestError", "bad", 0),
+        ),
         ("(call $error_set (i64.const 0xffffffffff)) (i32.const 0)", "(result i32)", b""),
         (
             "(local $h i64) (local.set $h (call $copy (i32.const 0) (i32.const 3))) (call $error_set (local.get $h)) "
@@ -59,7 +67,11 @@ def outcome(engine: api.Engine, body: str, result: str = "(result i32)", extra: 
             ("GuestError", "", 0),
         ),
         ("unreachable", "(result i32)", ("TrapError", "wasm trap: unreachable", 134)),
-        ("(i32.div_s (i32.const 1) (i32.const 0))", "(result i32)", ("TrapError", "wasm trap: integer divide by zero", 134)),
+        (
+            "(i32.div_s (i32.const 1) (i32.const 0))",
+            "(result i32)",
+            ("TrapError", "wasm trap: integer divide by zero", 134),
+        ),
     ],
 )
 def test_outcomes(engine: api.Engine, body: str, result: str, expected: Any) -> None:
@@ -124,7 +136,9 @@ def test_input_of_every_size_comes_back(engine: api.Engine, size: int) -> None:
         assert made.call("echo", data) == data
 
 
-@pytest.mark.parametrize("data", ["grüße", b"bytes", bytearray(b"array"), memoryview(b"view"), memoryview(b"a.b.c")[::2]])
+@pytest.mark.parametrize(
+    "data", ["grüße", b"bytes", bytearray(b"array"), memoryview(b"view"), memoryview(b"a.b.c")[::2]]
+)
 def test_input_of_every_type(engine: api.Engine, data: Any) -> None:
     expected = data.encode() if isinstance(data, str) else bytes(data)
     with plugin(engine, ECHO) as made:
@@ -234,8 +248,14 @@ INITIALISERS = """
             13,
         ),
         ('(func (export "_initialize") (param i32) (call $note (i32.const 1)))', 0),
-        ('(func $s (call $note (i32.const 5))) (start $s) (func (export "_initialize") (call $note (i32.const 1)))', 51),
-        ('(func (export "_start") (call $note (i32.const 6))) (func (export "_initialize") (call $note (i32.const 1)))', 1),
+        (
+            '(func $s (call $note (i32.const 5))) (start $s) (func (export "_initialize") (call $note (i32.const 1)))',
+            51,
+        ),
+        (
+            '(func (export "_start") (call $note (i32.const 6))) (func (export "_initialize") (call $note (i32.const 1)))',
+            1,
+        ),
     ],
 )
 def test_initialisers_run_once_in_order(engine: api.Engine, exports: str, order: int) -> None:
@@ -476,7 +496,9 @@ def test_a_memory_that_begins_too_large_is_oom(engine: api.Engine) -> None:
 
 
 def test_tables_are_limited(engine: api.Engine) -> None:
-    text = '(module (table 1 funcref) (func (export "f") (result i32) (table.grow (ref.null func) (i32.const 2000000))))'
+    text = (
+        '(module (table 1 funcref) (func (export "f") (result i32) (table.grow (ref.null func) (i32.const 2000000))))'
+    )
     with extism.Plugin(binary(text), engine=engine) as made, pytest.raises(extism.GuestError, match="^Error code: -1$"):
         made.call("f")
 

@@ -130,7 +130,6 @@ class Engine(ABC):
         """
         raise errors.UnsupportedFeatureError(f"{self.name} cannot read the WebAssembly text format", engine=self.name)
 
-
     def once(self, key: str, make: Callable[[], _T]) -> _T:
         """What the layer above makes once per engine (its compiled kernel), kept with the engine.
 
@@ -324,9 +323,7 @@ class Store(ABC):
 _STATE = struct.Struct("<4q")
 
 
-def generic_exchange(
-    entry: Func, memory: Memory, layout: ExchangeLayout, make_room: Callable[[int], None]
-) -> Exchange:
+def generic_exchange(entry: Func, memory: Memory, layout: ExchangeLayout, make_room: Callable[[int], None]) -> Exchange:
     """The reference exchange, over nothing but :class:`Func` and :class:`Memory`."""
 
     def exchange(data: bytes) -> bytes | None:

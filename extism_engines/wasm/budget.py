@@ -94,9 +94,7 @@ class StackBudget:
         functions need comes on top. Known after :meth:`rewrite`."""
         self._called_from_outside = _called_from_outside(wasm, summary)
         # Functions that need not be told what is left, by index.
-        self._free = {
-            index for index, entry in enumerate(self._imported) if (entry.module, entry.name) in leaf_imports
-        }
+        self._free = {index for index, entry in enumerate(self._imported) if (entry.module, entry.name) in leaf_imports}
 
     def rewrite(self) -> bytes | None:
         """The new content of the code section, or ``None`` when no function has to count. It refers to the global of

@@ -102,4 +102,3 @@ class ModuleEditor:
         count = cursor.u32()
         content = apply_edits(wasm, cursor.pos, section.end, edits)
         return encode_section(section.id, encode_unsigned(count + len(items)) + content + b"".join(items))
-

@@ -40,9 +40,7 @@ CONTROL = (
 )
 """Bytes of a shape where blocks begin and end, and after which code cannot be reached."""
 
-CALLS = frozenset(
-    {Op.CALL, Op.CALL_INDIRECT, Op.CALL_REF, Op.RETURN_CALL, Op.RETURN_CALL_INDIRECT, Op.RETURN_CALL_REF}
-)
+CALLS = frozenset({Op.CALL, Op.CALL_INDIRECT, Op.CALL_REF, Op.RETURN_CALL, Op.RETURN_CALL_INDIRECT, Op.RETURN_CALL_REF})
 """Instructions that call."""
 
 

@@ -45,9 +45,7 @@ NUMBERS = """(module
         ("f64", -2, -2.0),
     ],
 )
-def test_numbers_pass_and_wrap(
-    engine: api.Engine, store: api.Store, name: str, given: float, expected: float
-) -> None:
+def test_numbers_pass_and_wrap(engine: api.Engine, store: api.Store, name: str, given: float, expected: float) -> None:
     result = func(instance(store, engine, NUMBERS)[name])(given)
     assert result == (expected,)
     assert type(result[0]) is type(expected)
@@ -61,7 +59,14 @@ def test_all_kinds_of_arguments_at_once(engine: api.Engine, store: api.Store) ->
 
 def test_wrong_arguments_are_type_errors(engine: api.Engine, store: api.Store) -> None:
     exports = instance(store, engine, NUMBERS)
-    for name, args in [("i32", ()), ("i32", (1, 2)), ("i32", ("1",)), ("i64", (1.5,)), ("f64", ("x",)), ("i64", (None,))]:
+    for name, args in [
+        ("i32", ()),
+        ("i32", (1, 2)),
+        ("i32", ("1",)),
+        ("i64", (1.5,)),
+        ("f64", ("x",)),
+        ("i64", (None,)),
+    ]:
         with pytest.raises(TypeError):
             func(exports[name])(*args)
     assert func(exports["i32"])(1) == (1,)
@@ -89,7 +94,9 @@ class Oops(BaseException):
     """Not an Exception."""
 
 
-@pytest.mark.parametrize("make", [ValueError, RuntimeError, KeyError, Oops, KeyboardInterrupt, SystemExit, StopIteration])
+@pytest.mark.parametrize(
+    "make", [ValueError, RuntimeError, KeyError, Oops, KeyboardInterrupt, SystemExit, StopIteration]
+)
 def test_a_host_exception_comes_out_as_the_same_object(
     engine: api.Engine, store: api.Store, make: Callable[[str], BaseException]
 ) -> None:
@@ -195,7 +202,9 @@ def test_traps_have_the_same_kind_and_text_everywhere(engine: api.Engine, store:
 
 
 def test_memory_is_checked(engine: api.Engine, store: api.Store) -> None:
-    exports = instance(store, engine, '(module (memory (export "m") 1 3) (func (export "size") (result i32) memory.size))')
+    exports = instance(
+        store, engine, '(module (memory (export "m") 1 3) (func (export "size") (result i32) memory.size))'
+    )
     mem = memory(exports["m"])
     assert (mem.size, mem.read(65535, 1), mem.read(65536, 0)) == (65536, b"\0", b"")
     mem.write(65530, b"abcdef")
@@ -240,7 +249,11 @@ def test_globals_and_tables(engine: api.Engine, store: api.Store) -> None:
 
 def test_exports_by_any_name(engine: api.Engine, store: api.Store) -> None:
     names = ["", "__class__", "keys", "a b", "ü", "name"]
-    text = "(module" + "".join(f'(func (export "{name}") (result i32) (i32.const {i}))' for i, name in enumerate(names)) + ")"
+    text = (
+        "(module"
+        + "".join(f'(func (export "{name}") (result i32) (i32.const {i}))' for i, name in enumerate(names))
+        + ")"
+    )
     exports = instance(store, engine, text)
     assert [func(exports[name])() for name in names] == [(i,) for i in range(len(names))]
 
@@ -264,7 +277,9 @@ def test_every_kind_links_inside_the_engine(engine: api.Engine, store: api.Store
 def test_providers_live_as_long_as_the_store(engine: api.Engine) -> None:
     """Only the last importer is kept; everything that it was linked to has to stay."""
     store = engine.new_store()
-    provider = '(module (memory 1) (data (i32.const 0) "\\2a") (func (export "f") (result i32) (i32.load8_u (i32.const 0))))'
+    provider = (
+        '(module (memory 1) (data (i32.const 0) "\\2a") (func (export "f") (result i32) (i32.load8_u (i32.const 0))))'
+    )
     importer = '(module (import "" "f" (func $f (result i32))) (func (export "f") (result i32) (i32.add (call $f) (i32.const 1))))'
     kept = []
     for _ in range(50):
@@ -346,7 +361,9 @@ def test_a_trap_in_a_start_function_is_a_trap(engine: api.Engine, store: api.Sto
 
 
 def test_types_come_from_the_module(engine: api.Engine) -> None:
-    module = engine.compile(binary('(module (import "a" "b" (func (param i64) (result f32))) (memory (export "m") 2 3))'))
+    module = engine.compile(
+        binary('(module (import "a" "b" (func (param i64) (result f32))) (memory (export "m") 2 3))')
+    )
     assert [(i.module, i.name, i.type) for i in module.imports] == [("a", "b", FuncType((I64,), (F32,)))]
     assert isinstance(module.exports[0].type, MemoryType)
     assert (module.exports[0].type.limits.minimum, module.exports[0].type.limits.maximum) == (2, 3)

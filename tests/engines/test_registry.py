@@ -91,7 +91,9 @@ def test_pypi_wasmer_says_what_it_needs() -> None:
     info = next(info for info in extism.engines() if info.name == "wasmer-pypi")
     if info.available:
         pytest.skip("it can run here")
-    assert "CPython 3.10 and older" in str(info.reason) or "x86-64" in str(info.reason) or "imported" in str(info.reason)
+    assert (
+        "CPython 3.10 and older" in str(info.reason) or "x86-64" in str(info.reason) or "imported" in str(info.reason)
+    )
     with pytest.raises(extism.EngineUnavailableError, match="wasmer"):
         registry.get_engine("wasmer")
 

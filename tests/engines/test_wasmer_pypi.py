@@ -91,10 +91,12 @@ def test_recursion_through_the_host_leaves_python_whole(wasmer_engine: api.Engin
 def test_small_stacks_have_small_budgets(wasmer_engine: api.Engine) -> None:
     """Also in threads of 256 KiB recursion is a trap, and with next to nothing left a call is not begun."""
     compiled = extism.CompiledPlugin(
-        binary('(module (func $f (param i32) (result i32) (if (result i32) (i32.eqz (local.get 0)) (then (i32.const 0))'
-               " (else (call $f (i32.sub (local.get 0) (i32.const 1))))))"
-               ' (func (export "shallow") (result i32) (call $f (i32.const 100)))'
-               ' (func (export "deep") (result i32) (call $f (i32.const 1000000000))))'),
+        binary(
+            "(module (func $f (param i32) (result i32) (if (result i32) (i32.eqz (local.get 0)) (then (i32.const 0))"
+            " (else (call $f (i32.sub (local.get 0) (i32.const 1))))))"
+            ' (func (export "shallow") (result i32) (call $f (i32.const 100)))'
+            ' (func (export "deep") (result i32) (call $f (i32.const 1000000000))))'
+        ),
         engine=wasmer_engine,
         functions=[],
     )

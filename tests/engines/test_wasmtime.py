@@ -121,7 +121,9 @@ def test_other_threads_run_meanwhile(wasmtime_engine: api.Engine) -> None:
 
 def test_deep_recursion_is_a_trap(wasmtime_engine: api.Engine) -> None:
     store = wasmtime_engine.new_store()
-    exports = instance(store, wasmtime_engine, '(module (func $f (export "f") (result i32) (i32.add (call $f) (i32.const 1))))')
+    exports = instance(
+        store, wasmtime_engine, '(module (func $f (export "f") (result i32) (i32.add (call $f) (i32.const 1))))'
+    )
     for _ in range(3):
         with pytest.raises(errors.TrapError) as caught:
             func(exports["f"])()

@@ -49,6 +49,7 @@ _SELF_TEST = bytes.fromhex(
     "0a0b0109002000100042027e0b".replace(" ", "")
 )
 
+
 class WasmtimeEngine(api.Engine):
     """Wasmtime, as native code or as its interpreter."""
 

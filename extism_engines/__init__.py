@@ -47,7 +47,7 @@ from .host.functions import HOST_FN_REGISTRY, ExplicitFunction, Function, TypeIn
 from .host.logs import CustomLogger, set_log_custom, set_log_file
 from .host.values import Val, ValType
 from .limits import Limits
-from .manifest import Manifest
+from .manifest import Manifest, MemoryOptions, WasmSource
 from .plugin import Plugin
 
 
@@ -89,6 +89,7 @@ __all__ = [
     "Manifest",
     "ManifestError",
     "Memory",
+    "MemoryOptions",
     "ModuleError",
     "OutOfFuelError",
     "OutOfMemoryError",
@@ -105,6 +106,7 @@ __all__ = [
     "UnsupportedFeatureError",
     "Val",
     "ValType",
+    "WasmSource",
     "WrongThreadError",
     "__version__",
     "default_engine",

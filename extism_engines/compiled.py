@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from . import wasm
 from .engines import api, get_engine
-from .errors import Error, InvalidModuleError, ModuleError, UnsupportedFeatureError
+from .errors import Error, InstantiationError, InvalidModuleError, LinkError, ModuleError, UnsupportedFeatureError
 from .host.functions import HOST_FN_REGISTRY, Function
 from .kernel import NAMESPACE, KernelCode
 from .limits import Limits
@@ -66,9 +66,9 @@ class CompiledPlugin:
             self._validate(source)
             prepared = wasm.prepare(source.wasm, self._needs())
             module = engine.compile(prepared.wasm)
-        except ModuleError as error:
-            error.args = (f"{COMPILE_PREFIX}{error}",)
-            error.add_context(plugin=source.name)
+        except (ModuleError, LinkError, InstantiationError) as error:
+            which = f" (module `{source.name}`)" if len(self.manifest.wasm) > 1 else ""
+            error.args = (f"{COMPILE_PREFIX}{error}{which}",)
             raise
         return Linkable(
             name=source.name,

@@ -230,7 +230,7 @@ class Table(ABC):
 Extern = Union[Func, Memory, Global, Table]
 
 HostFunction = Callable[..., Any]
-"""Takes the parameters as numbers. Gives ``None`` for no result, a number for one, a tuple for several."""
+"""Takes the parameters as numbers. Gives a number for one result, a tuple for several; for none it does not matter."""
 
 
 class Instance(ABC):

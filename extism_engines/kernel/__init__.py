@@ -20,6 +20,7 @@ from ..wasm.types import FuncType, ValueType
 _HEAP = 1024
 _HEADER = struct.Struct("<IIQ")  # capacity, used, mark
 _LIVE = 0x4C4956455F424C4B
+_NO_MARK = bytes(8)
 _STATE = struct.Struct("<5Q")  # status, output offset, output length, error handle, input handle
 _STATUS = struct.Struct("<q")
 _TOP = 48
@@ -253,6 +254,7 @@ class Kernel:
             return
         top, high, _ = self._bounds()
         if handle + capacity == top and handle != LAYOUT.input:
+            self.memory.write(handle - 8, _NO_MARK)
             self.memory.write(_TOP, _TOP_AND_HIGH.pack(handle - _HEADER.size, max(top, high)))
         else:
             self._free(handle)

@@ -32,11 +32,21 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
     environment.update(options.pop("environment", {}))
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     command = [sys.executable, "-m", "extism_engines", *arguments]
-    return subprocess.Popen(command, env=environment, **streams)
+    # A child begins with the default action for Ctrl-C, even where these tests run in the background and ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, env=environment, **streams)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def finish(process: subprocess.Popen[bytes], data: bytes | None = None) -> tuple[int, bytes, bytes]:
-    stdout, stderr = process.communicate(data, timeout=60)
+    try:
+        stdout, stderr = process.communicate(data, timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
     return process.returncode, stdout, stderr
 
 

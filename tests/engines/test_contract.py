@@ -41,6 +41,9 @@ NUMBERS = """(module
         ("i64", 2**70 + 9, 9),
         ("f32", 1.5, 1.5),
         ("f32", 3, 3.0),
+        ("f32", 0.1, 0.10000000149011612),
+        ("f32", 1e300, math.inf),
+        ("f32", -1e300, -math.inf),
         ("f64", math.inf, math.inf),
         ("f64", -2, -2.0),
     ],
@@ -129,7 +132,7 @@ def test_a_host_exception_in_floats_and_in_no_result(engine: api.Engine, store: 
     assert caught.value is raised
 
 
-@pytest.mark.parametrize("given", [None, "1", 1.5, (1, 2), ()])
+@pytest.mark.parametrize("given", [None, "1", 1.5, (1, 2), (1,), ()])
 def test_a_host_result_of_the_wrong_type_is_a_type_error(engine: api.Engine, store: api.Store, given: Any) -> None:
     exports = instance(store, engine, HOST, store.host_function(HANDLE_TO_HANDLE, lambda _x: given))
     with pytest.raises(TypeError):

@@ -86,8 +86,10 @@ class FakeStore(api.Store):
 
         def call(arguments: list[Any]) -> list[Any]:
             result = function(*map(_to_host, type.params, arguments))
-            if not isinstance(result, tuple):
-                result = () if result is None else (result,)
+            if not type.results:
+                result = ()
+            elif len(type.results) == 1:
+                result = (result,)
             return _all_from_host(type.results, result)
 
         return FakeFunc(self, interpreter.Function(type, call))

@@ -197,10 +197,10 @@ def _host_entry(store: weakref.ref[WasmerStore], index: int, type: FuncType) -> 
             given = owner.functions[index](*args)
             if not results:
                 return None
-            if len(results) == 1 and not isinstance(given, tuple):
+            if len(results) == 1:
                 return wrap(results[0], given)
             if not isinstance(given, tuple) or len(given) != len(results):
-                raise TypeError(f"expected {len(results)} results, got {given!r}")
+                raise TypeError(f"expected {len(results)} results, got {given!r:.100}")
             return tuple(map(wrap, results, given))
         except BaseException as error:
             owner.raised = error

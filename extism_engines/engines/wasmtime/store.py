@@ -170,7 +170,7 @@ class WasmtimeFunc(api.Func):
             raise errors.UnsupportedFeatureError(f"functions of type {self.type} cannot be called from the host")
         try:
             self._params.pack_into(self._buffer, 0, *args)
-        except struct.error:
+        except (struct.error, OverflowError):
             self._params.pack_into(self._buffer, 0, *map(wrap, self.type.params, args))
         error = store.library.c.wasmtime_func_call_unchecked(
             store.context, self.handle, self._slots, self._count, store.trap
@@ -189,7 +189,8 @@ def wrap(kind: ValueType, value: Any) -> int | float:
     if kind is ValueType.F32 or kind is ValueType.F64:
         if not isinstance(value, (int, float)):
             raise TypeError(f"{kind} expected, got {type(value).__name__}")
-        return float(value)
+        # ctypes rounds to the nearest, and what is too large to infinity; struct would refuse it.
+        return ctypes.c_float(value).value if kind is ValueType.F32 else float(value)
     if not isinstance(value, int):
         raise TypeError(f"{kind} expected, got {type(value).__name__}")
     bits = 32 if kind is ValueType.I32 else 64
@@ -212,9 +213,9 @@ def _trampoline(
         try:
             given = function(*read.unpack(buffer(slots, read.size)))
             if results:
-                values = given if isinstance(given, tuple) else (given,)
-                if len(values) != len(results):
-                    raise TypeError(f"expected {len(results)} results, got {len(values)}")
+                values = given if len(results) > 1 else (given,)
+                if not isinstance(values, tuple) or len(values) != len(results):
+                    raise TypeError(f"expected {len(results)} results, got {given!r:.100}")
                 write.pack_into(buffer(slots, write.size), 0, *map(wrap, results, values))
             return 0
         except BaseException as error:

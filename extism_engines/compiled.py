@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from . import wasm
-from .engines import api, get_engine
+from .engines import api, candidates, parse_text
 from .errors import Error, InstantiationError, InvalidModuleError, LinkError, ModuleError, UnsupportedFeatureError
 from .host.functions import HOST_FN_REGISTRY, Function
 from .kernel import NAMESPACE, KernelCode
@@ -44,19 +44,28 @@ class CompiledPlugin:
             ModuleError: A module is malformed or invalid.
             UnsupportedFeatureError: Something is asked for that the engine, or this version, cannot do.
         """
-        self.engine = engine if isinstance(engine, api.Engine) else get_engine(engine)
+        engines = iter([engine]) if isinstance(engine, api.Engine) else candidates(engine)
+        self.engine = next(engines)
         self.functions: tuple[Function, ...] = tuple(functions or ())
         self.wasi = wasi
         self.manifest = to_manifest(plugin)
         self.limits = _with_manifest(limits or Limits(), self.manifest)
         _refuse_what_is_missing(self.manifest)
-        self.kernel_code = KernelCode.of(self.engine)
-        try:
-            modules = load_modules(self.manifest, self.engine, self.limits.module_bytes)
-            self.linkables = [self._compile(module) for module in modules]
-        except Error as error:
-            error.add_context(engine=self.engine.name)
-            raise
+        modules = load_modules(self.manifest, lambda text: parse_text(text, self.engine), self.limits.module_bytes)
+        while True:
+            try:
+                self.kernel_code = KernelCode.of(self.engine)
+                self.linkables = [self._compile(module) for module in modules]
+                return
+            except UnsupportedFeatureError:
+                # `auto` and `wasmer` mean the first engine that runs what the modules need.
+                following = next(engines, None)
+                if following is None:
+                    raise
+                self.engine = following
+            except Error as error:
+                error.add_context(engine=self.engine.name)
+                raise
 
     def _compile(self, source: ModuleBytes) -> Linkable:
         """Validates the module as it is, then rewrites and compiles it."""

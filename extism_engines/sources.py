@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Union
 
 import attrs
 
-from .engines import api
 from .errors import (
     HashMismatchError,
     MalformedModuleError,
@@ -26,6 +25,9 @@ MAIN = "main"
 
 Source = Union[str, bytes, bytearray, memoryview, "os.PathLike[str]", Mapping[str, Any], Manifest]
 """What :func:`to_manifest` takes."""
+
+ParseText = Callable[[str], bytes]
+"""Turns the WebAssembly text format into a binary module."""
 
 
 @attrs.frozen
@@ -61,12 +63,14 @@ def to_manifest(source: Source) -> Manifest:
     raise TypeError(f"a plugin is made from a path, bytes, a manifest or a CompiledPlugin, not from {source!r:.100}")
 
 
-def load_modules(manifest: Manifest, engine: api.Engine, module_bytes: int | None = None) -> list[ModuleBytes]:
+def load_modules(
+    manifest: Manifest, parse_text: ParseText, module_bytes: int | None = None
+) -> list[ModuleBytes]:
     """The binary modules of a manifest under their names, in the manifest's order.
 
     Args:
         manifest: What to load.
-        engine: Reads modules written as text.
+        parse_text: Turns a module written as text into a binary one.
         module_bytes: How large one module may be.
 
     Raises:
@@ -76,7 +80,7 @@ def load_modules(manifest: Manifest, engine: api.Engine, module_bytes: int | Non
     """
     names = _names(manifest)
     return [
-        ModuleBytes(name, _load(source, f"wasm[{index}]", engine, module_bytes))
+        ModuleBytes(name, _load(source, f"wasm[{index}]", parse_text, module_bytes))
         for index, (name, source) in enumerate(zip(names, manifest.wasm, strict=True))
     ]
 
@@ -142,7 +146,7 @@ def _names(manifest: Manifest) -> list[str]:
     return names
 
 
-def _load(source: WasmSource, place: str, engine: api.Engine, module_bytes: int | None) -> bytes:
+def _load(source: WasmSource, place: str, parse_text: ParseText, module_bytes: int | None) -> bytes:
     if source.path is not None:
         content = _read(source.path, module_bytes)
     elif source.data is not None:
@@ -159,7 +163,7 @@ def _load(source: WasmSource, place: str, engine: api.Engine, module_bytes: int 
             raise HashMismatchError(
                 f"{COMPILE_PREFIX}Hash mismatch, found {found} but expected {source.hash} ({place}.hash)"
             )
-    return _to_binary(content, place, engine)
+    return _to_binary(content, place, parse_text)
 
 
 def _read(path: str, limit: int | None = None) -> bytes:
@@ -171,12 +175,12 @@ def _read(path: str, limit: int | None = None) -> bytes:
         raise SourceError(f'{COMPILE_PREFIX}Unable to load Wasm file "{path}": {reason}') from error
 
 
-def _to_binary(content: bytes, place: str, engine: api.Engine) -> bytes:
+def _to_binary(content: bytes, place: str, parse_text: ParseText) -> bytes:
     if is_wasm(content):
         return content
     if not _is_text_format(content):
         raise MalformedModuleError(f"{COMPILE_PREFIX}{place}: the bytes are not a WebAssembly module, binary or text")
     try:
-        return engine.parse_text(content.decode("utf-8"))
+        return parse_text(content.decode("utf-8"))
     except (ModuleError, UnicodeDecodeError) as error:
         raise MalformedModuleError(f"{COMPILE_PREFIX}{place}: {error}") from error

@@ -57,7 +57,7 @@ class BinaryEngine(TextEngine):
 
 
 def load(manifest: Manifest | dict[str, Any], module_bytes: int | None = None) -> dict[str, bytes]:
-    modules = load_modules(to_manifest(manifest), TextEngine(), module_bytes)
+    modules = load_modules(to_manifest(manifest), TextEngine().parse_text, module_bytes)
     return {module.name: module.wasm for module in modules}
 
 
@@ -209,7 +209,7 @@ def test_a_directory(folder: Path) -> None:
     (folder / "plugin").mkdir()
     for given in ("plugin", Path("plugin"), {"wasm": [{"path": "plugin"}]}):
         with pytest.raises(SourceError) as caught:
-            load_modules(to_manifest(given), TextEngine())
+            load_modules(to_manifest(given), TextEngine().parse_text)
         assert str(caught.value) == NOT_FOUND.format("plugin") + "Is a directory"
 
 
@@ -224,7 +224,7 @@ def test_a_forbidden_file(folder: Path) -> None:
 def test_what_is_no_path_is_not_called_a_missing_file() -> None:
     for text in ("{", "[a]b", "(module?", "some\nlines", "x" * 5000):
         with pytest.raises((ManifestError, MalformedModuleError)) as caught:
-            load_modules(to_manifest(text), TextEngine())
+            load_modules(to_manifest(text), TextEngine().parse_text)
         assert not isinstance(caught.value, SourceError)
 
 
@@ -251,7 +251,7 @@ def test_what_is_no_path_is_not_called_a_missing_file() -> None:
 )
 def test_names(names: list[str | None], expected: list[str]) -> None:
     manifest = Manifest(tuple(WasmSource(data=WASM, name=name) for name in names))
-    assert [module.name for module in load_modules(manifest, TextEngine())] == expected
+    assert [module.name for module in load_modules(manifest, TextEngine().parse_text)] == expected
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_names(names: list[str | None], expected: list[str]) -> None:
 def test_duplicate_names(names: list[str | None], duplicate: str) -> None:
     manifest = Manifest(tuple(WasmSource(data=WASM, name=name) for name in names))
     with pytest.raises(ManifestError) as caught:
-        load_modules(manifest, TextEngine())
+        load_modules(manifest, TextEngine().parse_text)
     expected = f"Unable to compile Extism plugin: Duplicate module name found in Extism manifest: {duplicate}"
     assert str(caught.value) == expected
 
@@ -278,7 +278,7 @@ def test_no_module_takes_the_name_that_rewritten_modules_import_from() -> None:
     """A module of that name could hand its own stack budget to all others."""
     manifest = Manifest((WasmSource(data=WASM), WasmSource(data=WASM, name="extism-engines")))
     with pytest.raises(ManifestError, match=r"^wasm\[1\]\.name: 'extism-engines' is reserved"):
-        load_modules(manifest, TextEngine())
+        load_modules(manifest, TextEngine().parse_text)
 
 
 def test_a_manifest_of_one_s_own_without_modules() -> None:
@@ -361,7 +361,7 @@ def test_text_that_is_not_utf_8() -> None:
 
 def test_an_engine_that_reads_no_text() -> None:
     with pytest.raises(UnsupportedFeatureError, match="cannot read the WebAssembly text format"):
-        load_modules(to_manifest(TEXT), BinaryEngine())
+        load_modules(to_manifest(TEXT), BinaryEngine().parse_text)
 
 
 # -- through the engines ---------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import importlib
 import importlib.metadata
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -132,26 +133,58 @@ def get_engine(name: str | None = None) -> api.Engine:
         EngineNotFoundError: No engine goes by that name.
         EngineUnavailableError: It cannot run here; the text says why and what to do.
     """
+    return next(candidates(name))
+
+
+def candidates(name: str | None = None) -> Iterator[api.Engine]:
+    """The engines that a name may mean, best first: one, or for ``wasmer`` and ``auto`` all of theirs that can run
+    here. Each is loaded when it is asked for. Arguments and errors are those of :func:`get_engine`.
+    """
     wanted = name if name is not None else default_engine()
     if not isinstance(wanted, str):
         raise TypeError(f"an engine is named by a str, not by {type(wanted).__name__}")
     if wanted not in ALIASES:
-        return _registry.engine(wanted)
+        yield _registry.engine(wanted)
+        return
     known = {family.name for family in _registry.families()}
     reasons = []
+    found = False
     for candidate in ALIASES[wanted]:
         if candidate not in known:
             continue
         try:
-            return _registry.engine(candidate)
+            engine = _registry.engine(candidate)
         except errors.EngineUnavailableError as error:
             reasons.append(error)
+        else:
+            found = True
+            yield engine
+    if found:
+        return
     what = "no engine" if wanted == "auto" else f"no engine {wanted!r}"
     raise errors.EngineUnavailableError(
         f"{what} can run here: " + "; ".join(str(error) for error in reasons),
         reason="; ".join(f"{error.engine}: {error.reason}" for error in reasons),
         remedy="; or ".join(error.remedy for error in reasons if error.remedy) or None,
         engine=wanted,
+    )
+
+
+def parse_text(text: str, preferred: api.Engine) -> bytes:
+    """Turns the WebAssembly text format into a binary module, by the first engine that can: the preferred one, then
+    those of ``auto``.
+
+    Raises:
+        MalformedModuleError: The text does not parse.
+        UnsupportedFeatureError: No engine here reads text.
+    """
+    for engine in itertools.chain([preferred], candidates("auto")):
+        try:
+            return engine.parse_text(text)
+        except errors.UnsupportedFeatureError:
+            continue
+    raise errors.UnsupportedFeatureError(
+        "no engine here reads the WebAssembly text format; convert the module to binary, or pip install wasmtime"
     )
 
 
@@ -250,9 +283,11 @@ __all__ = [
     "ENTRY_POINTS",
     "ENVIRONMENT_VARIABLE",
     "EngineInfo",
+    "candidates",
     "default_engine",
     "engine_names",
     "engines",
     "get_engine",
+    "parse_text",
     "set_default_engine",
 ]

@@ -205,3 +205,30 @@ def test_importing_loads_no_engine() -> None:
         check=True,
     )
     assert run.stdout.strip() == "[]"
+
+
+def test_auto_takes_an_engine_that_runs_what_the_module_needs(install: Callable[..., None]) -> None:
+    """The fake engine comes first here, and has no SIMD."""
+    install(wasmer_native=lambda: create_fake)
+    engine_named("wasmtime")
+    simd = binary('(module (func (export "f") (drop (i8x16.splat (i32.const 1)))))')
+    with extism.Plugin(binary(plugin_text(ECHO)), functions=[]) as made:
+        assert made.engine == "fake"
+    with extism.Plugin(simd, functions=[]) as made:
+        assert made.engine == "wasmtime"
+        made.call("f")
+    with pytest.raises(extism.UnsupportedFeatureError, match="simd"):
+        extism.Plugin(simd, functions=[], engine="wasmer-native")
+
+
+def test_text_is_read_by_any_engine_that_can(install: Callable[..., None]) -> None:
+    install(wasmer_native=lambda: create_fake)
+    with extism.Plugin(plugin_text(ECHO), functions=[], engine="wasmer-native") as made:
+        assert made.call("echo", b"text") == b"text"
+
+
+def test_without_a_parser_the_remedy_is_named(install: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_BUILT_IN", ())
+    install(wasmer_native=lambda: create_fake)
+    with pytest.raises(extism.UnsupportedFeatureError, match="pip install wasmtime"):
+        extism.Plugin(plugin_text(ECHO), functions=[])

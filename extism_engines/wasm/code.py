@@ -181,8 +181,9 @@ _IMMEDIATE_PATTERNS = {
 }
 # Matching begins with what is most frequent in compiled code: local.get, arithmetic, constants, loads.
 _FREQUENT_FIRST = [(Immediate.INDEX,), (), (Immediate.INTEGER,), (Immediate.MEMARG,)]
-# Possessive repetition needs no memory for backtracking; before Python 3.11 a bound does.
-_REPEATED = rb")*+" if sys.version_info >= (3, 11) else rb"){0,4000}"
+# Possessive repetition needs no memory for backtracking. Before CPython 3.11 there is none, and before 3.11.5 it may
+# end inside an alternative that did not match: there a bound keeps the memory small.
+_REPEATED = rb")*+" if sys.version_info >= (3, 11, 5) else rb"){0,4000}"
 
 
 @cache
@@ -195,7 +196,7 @@ def stride(stops: frozenset[int], block_types: bytes = ANY_BLOCK) -> Stride:
 
     Returns:
         A function that may stop early (never late): before instructions whose length no regular expression can
-        tell, before over-long opcodes, and on Python 3.10 after some thousand instructions.
+        tell, before over-long opcodes, and before CPython 3.11.5 after some thousand instructions.
     """
     pattern = rb"(?:" + rb"|".join(_alternatives(stops, block_types)) + _REPEATED
     match = re.compile(pattern, re.DOTALL).match

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
+
+import attrs
 
 from . import wasm
 from .engines import api, candidates, parse_text
@@ -10,7 +13,7 @@ from .errors import Error, InstantiationError, InvalidModuleError, LinkError, Mo
 from .host.functions import HOST_FN_REGISTRY, Function
 from .kernel import NAMESPACE, KernelCode
 from .limits import Limits
-from .linking import Linkable
+from .linking import MAIN, Linkable
 from .manifest import COMPILE_PREFIX, Manifest
 from .sources import ModuleBytes, Source, load_modules, to_manifest
 
@@ -33,7 +36,7 @@ class CompiledPlugin:
         """
         Args:
             plugin: A path, the content of a module or manifest, a mapping or a :class:`Manifest`.
-            wasi: Whether the plugin may use WASI.
+            wasi: Whether the plugin may use WASI. This version has none: a plugin that imports it is refused.
             functions: Host functions; by default every one that was registered in this process so far.
             engine: Name of the engine, or an engine; ``None`` for the default.
             limits: What each instance may take.
@@ -52,20 +55,29 @@ class CompiledPlugin:
         self.limits = _with_manifest(limits or Limits(), self.manifest)
         _refuse_what_is_missing(self.manifest)
         modules = load_modules(self.manifest, lambda text: parse_text(text, self.engine), self.limits.module_bytes)
-        while True:
+        self._compile_all(modules, engines)
+
+    def _compile_all(self, modules: list[ModuleBytes], others: Iterator[api.Engine]) -> None:
+        """Compiles on the first engine that runs what the modules need: that is what ``auto`` and ``wasmer`` mean."""
+        refusal: UnsupportedFeatureError | None = None
+        for engine in itertools.chain([self.engine], others):
+            self.engine = engine
             try:
                 self.kernel_code = KernelCode.of(self.engine)
                 self.linkables = [self._compile(module) for module in modules]
                 return
-            except UnsupportedFeatureError:
-                # `auto` and `wasmer` mean the first engine that runs what the modules need.
-                following = next(engines, None)
-                if following is None:
-                    raise
-                self.engine = following
             except Error as error:
-                error.add_context(engine=self.engine.name)
-                raise
+                error.add_context(engine=engine.name)
+                if not isinstance(error, UnsupportedFeatureError):
+                    raise
+                refusal = refusal or error
+        assert refusal is not None  # the loop ran at least once
+        raise refusal
+
+    @property
+    def main(self) -> Linkable:
+        """The module whose exports are called."""
+        return next(linkable for linkable in self.linkables if linkable.name == MAIN)
 
     def _compile(self, source: ModuleBytes) -> Linkable:
         """Validates the module as it is, then rewrites and compiles it."""
@@ -124,13 +136,7 @@ class CompiledPlugin:
 def _with_manifest(limits: Limits, manifest: Manifest) -> Limits:
     """The stricter of the caller's limits and the manifest's."""
     asked = [pages for pages in (limits.memory_pages, manifest.memory.max_pages) if pages is not None]
-    return Limits(
-        memory_pages=min(asked) if asked else None,
-        table_elements=limits.table_elements,
-        input_bytes=limits.input_bytes,
-        output_bytes=limits.output_bytes,
-        module_bytes=limits.module_bytes,
-    )
+    return attrs.evolve(limits, memory_pages=min(asked) if asked else None)
 
 
 def _refuse_what_is_missing(manifest: Manifest) -> None:

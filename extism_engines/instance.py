@@ -67,11 +67,6 @@ class PluginInstance:
             self.close()
             raise
 
-    @property
-    def main_exports(self) -> Mapping[str, Any]:
-        """Exports of the main module: name to type."""
-        return next(linkable.exports for linkable in self.compiled.linkables if linkable.name == MAIN)
-
     def close(self) -> None:
         """Drops everything. What was handed out before refuses from now on."""
         self.store.close()
@@ -122,7 +117,7 @@ class PluginInstance:
         if self._initialised:
             return
         main = self._instances[MAIN]
-        types = self.main_exports
+        types = self.compiled.main.exports
         if isinstance(types.get(_HASKELL), FuncType):
             if types.get(_INITIALIZE) == _NOTHING:
                 _initialise(main, _INITIALIZE, "failed to initialize Haskell reactor runtime")
@@ -140,7 +135,7 @@ class PluginInstance:
             FunctionNotFoundError: There is no such export, or it is not a function.
             CallError: It has parameters or several results.
         """
-        type = self.main_exports.get(name)
+        type = self.compiled.main.exports.get(name)
         if not isinstance(type, FuncType):
             raise FunctionNotFoundError(f"Function not found: {name}", exit_code=-1)
         if len(type.results) > 1:

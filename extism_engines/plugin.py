@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from types import MappingProxyType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from . import errors
 from .compiled import CompiledPlugin
@@ -53,9 +54,9 @@ class Plugin:
     ) -> None:
         """
         Args:
-            plugin: A path, the content of a module or manifest, a mapping, or a ``CompiledPlugin`` (``wasi``,
-                ``functions``, ``engine`` and ``limits`` are then that one's).
-            wasi: Whether the plugin may use WASI.
+            plugin: A path, the content of a module or manifest, a mapping, or a ``CompiledPlugin`` (``wasi`` and
+                ``functions`` are then that one's; ``engine`` and ``limits`` may not be given).
+            wasi: Whether the plugin may use WASI. This version has none: a plugin that imports it is refused.
             config: What the plugin reads as config, on top of the manifest's; ``None`` for a value takes a key away.
             functions: Host functions; by default every one that was registered in this process so far.
             engine: Name of the engine; ``None`` for the default.
@@ -75,11 +76,12 @@ class Plugin:
             TypeError: An argument is of the wrong type.
         """
         self._owns_compiled_plugin = not isinstance(plugin, CompiledPlugin)
-        compiled = (
-            plugin
-            if isinstance(plugin, CompiledPlugin)
-            else CompiledPlugin(plugin, wasi, functions, engine=engine, limits=limits)
-        )
+        if isinstance(plugin, CompiledPlugin):
+            if engine is not None or limits is not None:
+                raise TypeError("a CompiledPlugin has its engine and limits already: give them to CompiledPlugin()")
+            compiled = plugin
+        else:
+            compiled = CompiledPlugin(plugin, wasi, functions, engine=engine, limits=limits)
         self._id = uuid.uuid4()
         self.compiled_plugin: CompiledPlugin | None = compiled
         self._compiled = compiled
@@ -94,8 +96,8 @@ class Plugin:
         self._closed = False
         self._exit_code: int | None = None
         self._entries: dict[str, api.Exchange] = {}
-        self._is_over = False
-        self._is_plain = self._limits.input_bytes is None and self._limits.output_bytes is None
+        self._must_begin_anew = False
+        self._has_no_size_limits = self._limits.input_bytes is None and self._limits.output_bytes is None
         self._instance: PluginInstance | None = None
         bound = compiled.engine.capabilities.thread_bound
         self._worker = Worker(f"extism-engines {self._id}") if bound and any_thread else None
@@ -138,7 +140,7 @@ class Plugin:
 
     @property
     def exit_code(self) -> int | None:
-        """Status of the last call, 0 for success; ``None`` before the first."""
+        """Status of the last call, 0 for success; ``None`` before the first, and after one that ended without any."""
         return self._exit_code
 
     def function_exists(self, name: str) -> bool:
@@ -149,7 +151,7 @@ class Plugin:
     def _main_exports(self) -> Mapping[str, Any]:
         if self._closed:
             raise errors.PluginClosedError("the plugin is closed")
-        return next(linkable.exports for linkable in self._compiled.linkables if linkable.name == "main")
+        return self._compiled.main.exports
 
     # -- calling -------------------------------------------------------------------------------------------
 
@@ -202,7 +204,7 @@ class Plugin:
                 if self._owner is not None:
                     self._check_thread(name)
                 exchange = self._entries.get(name) or self._prepare(name)
-                if self._is_plain and host_context is None:
+                if self._has_no_size_limits and host_context is None:
                     output = exchange(data)
                 else:
                     output = self._exchange_within_limits(exchange, data, host_context)
@@ -213,6 +215,9 @@ class Plugin:
             except errors.Error as error:
                 # Mostly the same error; where another takes its place, that one's cause is set.
                 raise self._explain(error, name)  # noqa: B904
+            except BaseException:
+                self._exit_code = None
+                raise
             finally:
                 self._calling = False
 
@@ -236,7 +241,7 @@ class Plugin:
         """The exchange for an export that is called for the first time since the plugin began."""
         if self._closed:
             raise errors.PluginClosedError("the plugin is closed")
-        if self._is_over:
+        if self._must_begin_anew:
             self._drop_instance()
         if self._instance is None:
             self._begin_anew()
@@ -246,7 +251,7 @@ class Plugin:
             instance.initialise()
         except BaseException:
             # A half initialised guest is not called; the next call begins anew.
-            self._is_over = True
+            self._must_begin_anew = True
             raise
         exchange = instance.prepare_entry(name)
         if name == _START:
@@ -259,8 +264,12 @@ class Plugin:
 
         def last(data: bytes) -> bytes | None:
             self._entries.clear()
-            self._is_over = True
-            return exchange(data)
+            self._must_begin_anew = True
+            try:
+                return exchange(data)
+            finally:
+                if not self._keep_vars:
+                    self._vars.clear()
 
         return last
 
@@ -312,14 +321,19 @@ class Plugin:
         Raises:
             PluginBusyError: From a host function of this plugin.
             PluginClosedError: The plugin is closed.
+            WrongThreadError: The plugin belongs to another thread.
         """
+        self._on_its_thread(self._reset)
+
+    def _reset(self) -> None:
         with self._lock:
             self._refuse_inside_call("reset")
             if self._closed:
                 raise errors.PluginClosedError("the plugin is closed")
             self._check_thread("reset")
-            self._on_its_thread(self._replace)
+            self._drop_instance()
             self._vars.clear()
+            self._begin_anew()
 
     def close(self) -> None:
         """Frees everything. Twice is fine; any other use afterwards raises ``PluginClosedError``.
@@ -327,15 +341,28 @@ class Plugin:
         Raises:
             PluginBusyError: From a host function of this plugin.
         """
+        if self._worker is None:
+            self._close()
+        else:
+            with contextlib.suppress(errors.PluginClosedError):  # somebody else has closed it meanwhile
+                self._worker.run(self._close)
+            self._worker.stop()
+
+    def _close(self) -> None:
         with self._lock:
             self._refuse_inside_call("close")
             self._closed = True
-            self._on_its_thread(self._drop_instance)
-            if self._worker is not None:
-                worker, self._worker = self._worker, None
-                worker.stop()
+            self._drop_instance()
             if self._owns_compiled_plugin:
                 self.compiled_plugin = None
+
+    def cancel_handle(self) -> NoReturn:
+        """Stopping a running call from another thread, in the official SDK.
+
+        Raises:
+            UnsupportedFeatureError: Always: this version cannot stop a running plugin.
+        """
+        raise errors.UnsupportedFeatureError("cancel_handle: this version cannot stop a running plugin")
 
     def __enter__(self) -> Plugin:
         return self
@@ -358,18 +385,12 @@ class Plugin:
             error.add_context(plugin=str(self._id), engine=self.engine)
             raise
 
-    def _replace(self) -> None:
-        self._drop_instance()
-        self._begin_anew()
-
     def _drop_instance(self) -> None:
         self._entries.clear()
-        self._is_over = False
+        self._must_begin_anew = False
         instance, self._instance = self._instance, None
         if instance is not None:
             instance.close()
-            if not self._keep_vars:
-                self._vars.clear()
 
     def _refuse_inside_call(self, what: str) -> None:
         if self._calling:

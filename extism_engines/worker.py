@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from .errors import PluginClosedError
+
 T = TypeVar("T")
 
 
@@ -15,6 +17,8 @@ class Worker:
     """One thread with a queue. Carrying a call to it and back costs about 0.1 ms."""
 
     def __init__(self, name: str) -> None:
+        self._lock = threading.Lock()
+        self._is_stopped = False
         self._queue: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=_serve, args=(self._queue,), name=name, daemon=True)
         self._thread.start()
@@ -23,19 +27,28 @@ class Worker:
         """Runs a function on the thread and waits; gives its result, or raises what it raised.
 
         On the thread itself it is called directly.
+
+        Raises:
+            PluginClosedError: The thread was stopped.
         """
         if threading.get_ident() == self._thread.ident:
             return function()
         future: Future[T] = Future()
-        self._queue.put((future, function))
+        with self._lock:
+            # Nothing may get in behind the end of the queue, where nobody would ever take it out.
+            if self._is_stopped:
+                raise PluginClosedError("the plugin is closed")
+            self._queue.put((future, function))
         try:
             return future.result()
         finally:
             del future  # or the traceback of what it raised would keep itself alive
 
     def stop(self) -> None:
-        """Lets the thread end after what is queued. Nothing may be run afterwards."""
-        self._queue.put(None)
+        """Lets the thread end after what is queued. Twice is fine."""
+        with self._lock:
+            self._is_stopped = True
+            self._queue.put(None)
 
 
 def _serve(tasks: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]) -> None:

@@ -587,3 +587,103 @@ def test_views_refuse_after_close(engine: api.Engine) -> None:
         view[:] = b"12345678"
     with pytest.raises(extism.PluginClosedError):
         current.alloc(5)
+
+
+def test_no_stale_error_text_when_the_guest_did_not_run(wasmer_engine: api.Engine) -> None:
+    """A call that is not begun, for want of stack, does not report what an earlier one left behind."""
+    body = f'{BAD} {ECHO} (func (export "fail") {SET_BAD})'
+    compiled = extism.CompiledPlugin(binary(plugin_text(body)), engine=wasmer_engine, functions=[])
+    found: list[BaseException] = []
+
+    def use() -> None:
+        made = extism.Plugin(compiled)
+        with pytest.raises(extism.GuestError, match="^bad$"):
+            made.call("fail")
+
+        def deeper(left: int) -> None:
+            if left:
+                deeper(left - 1)
+            else:
+                made.call("echo", b"x")
+
+        for depth in range(0, 900, 20):
+            try:
+                deeper(depth)
+            except extism.Error as error:
+                found.append(error)
+                break
+
+    before = threading.stack_size(256 << 10)
+    try:
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    assert [str(error)[:14] for error in found] == ["the thread has"]
+
+
+def test_a_compiled_plugin_has_its_engine_and_limits(engine: api.Engine) -> None:
+    compiled = extism.CompiledPlugin(binary(plugin_text(ECHO)), engine=engine, functions=[])
+    for options in ({"engine": engine}, {"limits": extism.Limits(input_bytes=1)}):
+        with pytest.raises(TypeError, match="CompiledPlugin"):
+            extism.Plugin(compiled, **options)
+
+
+def test_closing_and_resetting_while_others_call(engine: api.Engine) -> None:
+    """Nobody waits for ever, and nobody is answered wrongly."""
+    for _ in range(5):
+        made = plugin(engine, ECHO, any_thread=True)
+        wrong: list[object] = []
+
+        def use(made: extism.Plugin = made, wrong: list[object] = wrong) -> None:
+            try:
+                while True:
+                    if made.call("echo", b"x") != b"x":
+                        wrong.append("answer")
+            except extism.PluginClosedError:
+                return
+            except BaseException as error:
+                wrong.append(error)
+
+        threads = [threading.Thread(target=use, daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            made.reset()
+        closers = [threading.Thread(target=made.close, daemon=True) for _ in range(2)]
+        for thread in closers:
+            thread.start()
+        for thread in (*threads, *closers):
+            thread.join(timeout=30)
+        assert not any(thread.is_alive() for thread in (*threads, *closers))
+        assert wrong == []
+
+
+def test_the_exit_code_is_the_last_calls(engine: api.Engine) -> None:
+    @extism.host_fn(name="back", signature=([], []))
+    def back(_plugin: Any, _inputs: Any, _outputs: Any) -> None:
+        raise KeyboardInterrupt
+
+    body = f'{ECHO} (func (export "seven") (result i32) (i32.const 7)) (func (export "f") (call $back))'
+    with plugin(engine, body, CALL_BACK, functions=[back]) as made:
+        assert made.exit_code is None
+        made.call("echo", b"")
+        assert made.exit_code == 0
+        with pytest.raises(extism.GuestError):
+            made.call("seven")
+        assert made.exit_code == 7
+        with pytest.raises(KeyboardInterrupt):
+            made.call("f")
+        assert made.exit_code is None
+        with pytest.raises(extism.UnsupportedFeatureError):
+            made.cancel_handle()
+
+
+def test_vars_set_after_start_are_kept(engine: api.Engine) -> None:
+    with plugin(engine, COUNTER) as made:
+        made.vars["before"] = b"1"
+        made.call("_start")
+        made.vars["after"] = b"2"
+        made.call("next")
+        assert dict(made.vars) == {"after": b"2"}

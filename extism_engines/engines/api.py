@@ -320,6 +320,14 @@ class Store(ABC):
         return generic_exchange(entry, memory, layout, make_room)
 
 
+def segment_fault(trap: errors.TrapError) -> errors.Error:
+    """For adapters: what to raise for a trap during instantiation. Out of bounds there is a segment that does not fit,
+    unless the module has a start function, and modules of plugins have none any more."""
+    if trap.kind in (errors.TrapKind.MEMORY_OUT_OF_BOUNDS, errors.TrapKind.TABLE_OUT_OF_BOUNDS):
+        return errors.InstantiationError(f"a segment does not fit: {trap.kind.value}")
+    return trap
+
+
 _STATE = struct.Struct("<4q")
 
 

@@ -1,5 +1,5 @@
-;; Entry thunk for exports with no result: returning is success: one crossing is a whole call. The status goes to byte 0 of the kernel's memory.
-(module
+;; Entry thunk for exports with no result: returning is success. One crossing is a whole call, and the status goes to byte 0 of the kernel's memory.
+(module $extism-entry
   (import "kernel" "memory" (memory 1))
   (import "kernel" "begin" (func $begin (param i64)))
   (import "plugin" "export" (func $export))

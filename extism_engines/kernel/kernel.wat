@@ -27,7 +27,7 @@
 ;; Guests may overwrite headers (the reference kernel lets them, too). So nothing read from the heap is trusted:
 ;; handles from a free list are checked again before use, no walk is longer than the number of bins, and nothing
 ;; here can trap on a bad offset.
-(module
+(module $extism-kernel
   (memory (export "memory") 1)
   ;; An empty heap before the first call: start functions and initialisers may allocate. top, high, mem_bytes, limit.
   (data (i32.const 48) "\10\04\00\00\00\00\00\00" "\00\00\00\00\00\00\00\00" "\00\00\01\00\00\00\00\00" "\00\00\00\00\01\00\00\00")

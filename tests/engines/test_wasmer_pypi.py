@@ -68,22 +68,22 @@ def test_recursion_through_the_host_leaves_python_whole(wasmer_engine: api.Engin
             depth[0] -= 1
 
     body = """(func $f (param $n i32) (if (i32.eqz (local.get $n)) (then (call $deeper) (return))) (call $f (i32.sub (local.get $n) (i32.const 1))))
-      (func (export "f") (call $f (i32.const 3000)))"""
+      (func (export "f") (call $f (i32.const 20000)))"""
     imports = '(import "extism:host/user" "deeper" (func $deeper))'
     compiled = extism.CompiledPlugin(binary(plugin_text(body, imports)), engine=wasmer_engine, functions=[deeper])
     plugins = [extism.Plugin(compiled) for _ in range(60)]
     for _ in range(20):
-        with pytest.raises(extism.Error) as caught:
+        with pytest.raises(extism.HostFunctionError) as caught:
             plugins[0].call("f")
-            raise extism.TrapError("the stack was large enough", kind=TrapKind.STACK_OVERFLOW)
         cause: BaseException | None = caught.value
         while isinstance(cause, extism.HostFunctionError):
             cause = cause.__cause__
-        assert isinstance(cause, extism.TrapError)
-        assert cause.kind is TrapKind.STACK_OVERFLOW
+        # The last call ran out of stack, or was not begun for want of it.
+        assert isinstance(cause, extism.CallError)
+        assert "stack" in str(cause)
         assert depth[0] == 0
         assert not lock.locked()
-    assert depth[1] > 5
+    assert depth[1] > 1
     for made in plugins:
         made.close()
 

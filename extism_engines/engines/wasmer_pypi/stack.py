@@ -16,7 +16,7 @@ from typing import Any
 
 import cffi
 
-from ...errors import TrapError, TrapKind
+from ...errors import CallError
 
 MAX_BUDGET = 4 << 20
 """Bytes of stack that guest code may use at most, as counted by the rewriter. It counts several times what ordinary
@@ -36,7 +36,7 @@ _of_thread = threading.local()
 
 Gauge = Callable[[], int]
 """Gives the bytes of stack that guest code may use in a call that begins now, on the thread that made the gauge. Raises
-``TrapError`` of kind ``STACK_OVERFLOW`` when there is next to nothing left."""
+``CallError`` when there is next to nothing left: the guest has not run, so that this is no trap."""
 
 
 def make_gauge(reserve: int) -> Gauge:
@@ -108,9 +108,9 @@ def _blind_budget(reserve: int) -> int:
     return budget
 
 
-def _too_little(left: int, needed: int) -> TrapError:
-    return TrapError(
+def _too_little(left: int, needed: int) -> CallError:
+    return CallError(
         f"the thread has {left >> 10} KiB of stack left, and this plugin needs {needed >> 10}; "
         "give it a larger stack (threading.stack_size)",
-        kind=TrapKind.STACK_OVERFLOW,
+        exit_code=-1,
     )

@@ -65,7 +65,10 @@ class WasmerStore(api.Store):
         except BaseException as error:
             if not traps.is_trap(error) and type(error) is RuntimeError:
                 raise _instantiation_failure(str(error)) from error
-            self.fail(error, nested)
+            try:
+                self.fail(error, nested)
+            except errors.TrapError as trap:
+                raise api.segment_fault(trap) from trap
         self._instances.append(native)
         return WasmerInstance(self, module, native)
 

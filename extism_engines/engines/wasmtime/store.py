@@ -68,10 +68,7 @@ class WasmtimeStore(api.Store):
         except wasmtime.Trap as trap:
             if self.raised is not None:
                 self.raise_host_exception()
-            failure = traps.from_trap(trap)
-            if failure.kind in (errors.TrapKind.MEMORY_OUT_OF_BOUNDS, errors.TrapKind.TABLE_OUT_OF_BOUNDS):
-                raise errors.InstantiationError(f"a segment does not fit: {failure.kind.value}") from failure
-            raise failure from trap
+            raise api.segment_fault(traps.from_trap(trap)) from trap
         except wasmtime.WasmtimeError as error:
             if self.raised is not None:
                 self.raise_host_exception()

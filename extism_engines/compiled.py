@@ -84,7 +84,7 @@ class CompiledPlugin:
         engine = self.engine
         try:
             summary = wasm.read_module(source.wasm)
-            self._validate(source)
+            self._validate(source, summary)
             prepared = wasm.prepare(source.wasm, self._needs())
             module = engine.compile(prepared.wasm)
         except (ModuleError, LinkError, InstantiationError) as error:
@@ -109,20 +109,21 @@ class CompiledPlugin:
             leaf_imports=frozenset((NAMESPACE, name) for name in self.kernel_code.guest_functions),
         )
 
-    def _validate(self, source: ModuleBytes) -> None:
+    def _validate(self, source: ModuleBytes, summary: wasm.ModuleSummary) -> None:
         """Checks the module as its author wrote it. What needs more than the engine has is refused in our words; and
-        what the engine would take but compute wrongly, too."""
+        what the engine would take but compute wrongly, too. Every instruction is looked at only where that matters."""
+        self._refuse_proposals(source, summary.proposals)
         if self.engine.capabilities.refused:
-            self._refuse_proposals(source)
+            self._refuse_proposals(source, wasm.needed_proposals(source.wasm))
         try:
             self.engine.validate(source.wasm)
         except InvalidModuleError:
-            self._refuse_proposals(source)
+            self._refuse_proposals(source, wasm.needed_proposals(source.wasm))
             raise
 
-    def _refuse_proposals(self, source: ModuleBytes) -> None:
+    def _refuse_proposals(self, source: ModuleBytes, needed: frozenset[str]) -> None:
         capabilities = self.engine.capabilities
-        lacking = sorted(wasm.needed_proposals(source.wasm) - capabilities.proposals)
+        lacking = sorted(needed - capabilities.proposals)
         if lacking:
             reasons = [capabilities.refused[name] for name in lacking if name in capabilities.refused]
             why = f" ({'; '.join(reasons)})" if reasons else ""

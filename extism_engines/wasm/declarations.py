@@ -167,7 +167,7 @@ class DeclarationDecoder:
             if page_size_log2 > 63:
                 raise self.cursor.fail("page size out of range", at)
         if flags & _SHARED:
-            self.proposals.add("threads")
+            self.proposals |= {"shared-memory", "threads"}
         return DefinedMemory(MemoryType(limits, bool(flags & _INDEX_64), bool(flags & _SHARED)), page_size_log2)
 
     def table_has_value(self) -> bool:

@@ -29,6 +29,7 @@ PROPOSALS = frozenset(
         "reference-types",
         "relaxed-simd",
         "saturating-float-to-int",
+        "shared-memory",
         "sign-extension",
         "simd",
         "tail-call",
@@ -36,7 +37,8 @@ PROPOSALS = frozenset(
         "wide-arithmetic",
     }
 )
-"""Every name that :func:`needed_proposals` may give."""
+"""Every name that :func:`needed_proposals` may give: those of webassembly.org, and ``shared-memory`` for that half of
+``threads``, because engines have atomics without it."""
 
 
 def needed_proposals(wasm: bytes) -> frozenset[str]:

@@ -171,6 +171,8 @@ def test_proposals_that_are_on(wasmtime_engine: api.Engine) -> None:
     ):
         wasmtime_engine.validate(binary(text))
         wasmtime_engine.compile(binary(text))
+    with pytest.raises(extism.UnsupportedFeatureError, match="needs shared-memory"):
+        extism.Plugin(binary("(module (memory 1 1 shared))"), engine=wasmtime_engine, functions=[])
     atomics = binary("(module (memory 1) (func (drop (i32.atomic.load (i32.const 0)))))")
     if "threads" in wasmtime_engine.capabilities.proposals:
         wasmtime_engine.compile(atomics)

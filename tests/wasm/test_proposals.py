@@ -35,7 +35,7 @@ from .builder import function, module, section, wat
             "(module (func (param v128) (drop (i8x16.relaxed_swizzle (local.get 0) (local.get 0)))))",
             {"simd", "relaxed-simd"},
         ),
-        ("(module (memory 1 1 shared))", {"threads"}),
+        ("(module (memory 1 1 shared))", {"shared-memory", "threads"}),
         ("(module (memory 1) (func (drop (i32.atomic.load (i32.const 0)))))", {"threads"}),
         ("(module (memory 1) (memory 1))", {"multi-memory"}),
         ("(module (memory i64 1))", {"memory64"}),

@@ -1,6 +1,7 @@
 """Extism plugins from Python on the WebAssembly engine of your choice.
 
-Programs written for the official SDK run with ``import extism_engines as extism``.
+Programs written for the official SDK run with ``import extism_engines as extism``. What plugins and callers observe is
+described in ``docs/extism-behaviour.md`` of the source distribution; section numbers in docstrings are that page's.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ else (plugin, function, engine, exit code, trap kind, frames) is an attribute, a
 from __future__ import annotations
 
 import enum
+import os
+import re
 from typing import Any
 
 import attrs
@@ -65,12 +67,16 @@ class Error(Exception):
             self.exit_code = exit_code
 
     def report(self) -> str:
-        """The whole story, one fact a line: the text, then what is known about where and why."""
+        """The whole story, one fact a line: the text, then what is known about where and why. A cause whose text the
+        lines above it already have is left out."""
         lines = [str(self) or type(self).__name__]
         lines += [f"  {name}: {value}" for name, value in self._facts() if value is not None]
+        told = [str(self)]
         cause = self.__cause__
         while cause is not None:
-            lines.append(f"  caused by: {type(cause).__name__}: {cause}")
+            if not any(_tells(text, cause) for text in told):
+                lines.append(f"  caused by: {type(cause).__name__}" + (f": {cause}" if str(cause) else ""))
+                told.append(str(cause))
             cause = cause.__cause__
         return "\n".join(lines)
 
@@ -85,6 +91,21 @@ class Error(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # The constructor of a subclass may want other arguments than the text: skip it.
         return _restore, (type(self), self.args, self.__dict__.copy())
+
+
+def _tells(text: str, cause: BaseException) -> bool:
+    """Whether a text has all that a cause would add to it."""
+    if isinstance(cause, OSError) and cause.strerror:
+        # Its own text puts a number and quotes around these.
+        parts = [cause.strerror, *(os.fsdecode(name) for name in (cause.filename,) if isinstance(name, (str, bytes)))]
+        return all(_quotes(text, part) for part in parts)
+    return bool(str(cause)) and _quotes(text, str(cause))
+
+
+def _quotes(text: str, part: str) -> bool:
+    """Whether the part stands in the text as something put there (``…: part``, ``… (part)``, ``"part"``), not merely
+    as some of its characters: the text of ``KeyError(1)`` is not told by ``line 1``."""
+    return re.search(r"(?:^|[:(\"'`] ?)" + re.escape(part) + r"(?!\w)", text) is not None
 
 
 def _restore(kind: type[Error], args: tuple[Any, ...], state: dict[str, Any]) -> Error:

@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -27,6 +28,9 @@ T = TypeVar("T")
 
 COMPILE_PREFIX = "Unable to compile Extism plugin: "
 """How the reference runtime begins the text of everything that goes wrong before there is a plugin."""
+
+UNKNOWN_FORMAT = COMPILE_PREFIX + "Unknown manifest format"
+"""How the text begins where something is no manifest at all."""
 
 NO_MODULES = COMPILE_PREFIX + "No wasm files specified in Extism manifest"
 
@@ -99,20 +103,28 @@ class Manifest:
         return manifest
 
     @classmethod
-    def from_text(cls, text: str) -> Manifest:
+    def from_text(cls, text: str, name: str = "") -> Manifest:
         """Decodes a manifest written as TOML or JSON, tried in this order.
+
+        Args:
+            text: The manifest.
+            name: Of the file that it was in, if any; its ending tells which of the two a faulty one was meant to be.
 
         Raises:
             ManifestError: It is neither, or :meth:`from_mapping` does.
         """
-        return cls.from_mapping(parse(text))
+        return cls.from_mapping(parse(text, name))
 
 
-def parse(text: str) -> dict[str, Any]:
+def parse(text: str, name: str = "") -> dict[str, Any]:
     """The fields of a manifest written as TOML or JSON, tried in this order, before any of them is looked at.
 
+    Args:
+        text: The manifest.
+        name: Of the file that it was in, as for :meth:`Manifest.from_text`.
+
     Raises:
-        ManifestError: It is neither.
+        ManifestError: It is neither. Text and cause are what is wrong with it as the one that it was meant to be.
     """
     # Beside their own errors the parsers raise ValueError for too many digits and RecursionError for deep nesting.
     fields: Any
@@ -122,13 +134,20 @@ def parse(text: str) -> dict[str, Any]:
         toml_fault = error
     try:
         fields = json.loads(text, object_pairs_hook=_JsonObject)
-    except (ValueError, RecursionError) as error:
-        looks_like_json = text.lstrip("\ufeff \t\r\n")[:1] in ("{", "[")
-        fault = f"not valid JSON: {error}" if looks_like_json else f"not valid TOML: {toml_fault}"
-        raise ManifestError(f"{COMPILE_PREFIX}Unknown manifest format ({fault})") from error
+    except (ValueError, RecursionError) as json_fault:
+        kind, fault = ("JSON", json_fault) if _is_meant_as_json(text, name) else ("TOML", toml_fault)
+        raise ManifestError(f"{UNKNOWN_FORMAT} (not valid {kind}: {fault})") from fault
     if not isinstance(fields, dict):
-        raise ManifestError(f"{COMPILE_PREFIX}Unknown manifest format (an object is expected)")
+        raise ManifestError(f"{UNKNOWN_FORMAT} (an object is expected)")
     return fields
+
+
+def _is_meant_as_json(text: str, name: str) -> bool:
+    ending = name.lower().rpartition(".")[2]
+    if ending in ("json", "toml"):
+        return ending == "json"
+    # An array of objects or texts is no manifest, but JSON all the same; `[[wasm]]` is TOML.
+    return re.match(r"\s*(\{|\[\s*[{\"])", text.lstrip("\ufeff")) is not None
 
 
 class _JsonObject(dict[str, Any]):

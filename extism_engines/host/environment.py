@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import HostFunctionError, HttpNotAllowedError
 from ..wasm.types import FuncType, ValueType
 from .current import CurrentPlugin
+from .handles import read_handle, take_handle
 from .logs import LEVELS, guest_level, listens
 from .variables import Vars
 
@@ -21,6 +22,7 @@ class Environment:
 
     def __init__(self, plugin: CurrentPlugin, vars: Vars, logger: logging.Logger, plugin_id: str) -> None:
         self._plugin = plugin
+        self._kernel = plugin._kernel
         self._vars = vars
         self._logger = logger
         self._id = plugin_id
@@ -44,30 +46,28 @@ class Environment:
 
     def _config_get(self, key: int) -> int:
         value = self._plugin.config.get(self._take_text(key, "config key"))
-        return 0 if value is None else self._plugin.write_handle(value.encode())
+        return 0 if value is None else self._kernel.store_block(value.encode())
 
     def _var_get(self, key: int) -> int:
-        value = self._vars.get(self._take_text(key, "var key"))
-        return 0 if value is None else self._plugin.write_handle(value)
+        value = self._vars.find(self._take_text(key, "var key"))
+        return 0 if value is None else self._kernel.store_block(value)
 
     def _var_set(self, key: int, value: int) -> None:
         self._vars.check_enabled()
         # The key stays alive: some guests use its handle again.
-        name = self._text(key, "var key")
-        if not value:
-            self._vars.pop(name, None)
-            return
-        self._vars[name] = self._plugin.read_handle(value, "var value")
-        self._free(value)
+        name = _text(read_handle(self._kernel, key, "var key"), "var key")
+        # Handle 0 is the empty value, which takes the variable away.
+        self._vars[name] = take_handle(self._kernel, value, "var value")
 
     # -- logging -------------------------------------------------------------------------------------------
 
     def _log_at(self, level: int) -> Callable[[int], None]:
         def log(message: int) -> None:
             if listens(self._logger, level):
-                text = self._plugin.read_handle(message, "log message").decode("utf-8", "replace")
+                text = take_handle(self._kernel, message, "log message").decode("utf-8", "replace")
                 self._logger.log(level, "%s", text, extra={"plugin": self._id})
-            self._free(message)
+            else:
+                self._kernel.free(message)
 
         return log
 
@@ -84,19 +84,12 @@ class Environment:
             f"HTTP request to {url} is not allowed: this version has no HTTP for plugins", exit_code=-1
         )
 
-    # -- blocks --------------------------------------------------------------------------------------------
-
     def _take_text(self, handle: int, what: str) -> str:
-        text = self._text(handle, what)
-        self._free(handle)
-        return text
+        return _text(take_handle(self._kernel, handle, what), what)
 
-    def _text(self, handle: int, what: str) -> str:
-        try:
-            return self._plugin.read_handle(handle, what).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise HostFunctionError(f"invalid utf-8 sequence in {what}: {error}", exit_code=-1) from error
 
-    def _free(self, handle: int) -> None:
-        if handle:
-            self._plugin.free_handle(handle)
+def _text(data: bytes, what: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise HostFunctionError(f"invalid utf-8 sequence in {what}: {error}", exit_code=-1) from error

@@ -19,6 +19,8 @@ from ..wasm.types import FuncType, ValueType
 
 _HEAP = 1024
 _HEADER = struct.Struct("<IIQ")  # capacity, used, mark
+_HEADER_BYTES = _HEADER.size
+_FIRST = _HEAP + _HEADER_BYTES
 _LIVE = 0x4C4956455F424C4B
 _NO_MARK = bytes(8)
 _STATE = struct.Struct("<5Q")  # status, output offset, output length, error handle, input handle
@@ -33,7 +35,7 @@ _WORD = struct.Struct("<Q")
 _GLANCE = 48
 """Bytes of a block that are read together with its header: most keys and messages are no longer."""
 
-LAYOUT = api.ExchangeLayout(input=_HEAP + _HEADER.size, state=0)
+LAYOUT = api.ExchangeLayout(input=_FIRST, state=0)
 
 NAMESPACE = "extism:host/env"
 """What guests import these functions from."""
@@ -174,32 +176,47 @@ class Kernel:
 
     def length(self, handle: int) -> int:
         """Bytes of a live block; 0 for 0 and for everything that is not the start of one."""
-        if handle < LAYOUT.input or handle % 16:
+        if handle < _FIRST or handle % 16:
             return 0
         try:
-            _, used, mark = _HEADER.unpack(self.memory.read(handle - _HEADER.size, _HEADER.size))
+            _, used, mark = _HEADER.unpack(self.memory.read(handle - _HEADER_BYTES, _HEADER_BYTES))
         except IndexError:
             return 0
         return used if mark == _LIVE else 0
 
     def block(self, handle: int) -> bytes | None:
         """The bytes of a live block; ``None`` for 0 and for everything that is not the start of one."""
-        if handle < LAYOUT.input or handle % 16:
+        found = self._look(handle)
+        return None if found is None else found[1]
+
+    def take(self, handle: int) -> bytes | None:
+        """The bytes of a live block, which is freed; ``None``, and nothing happens, for everything else."""
+        found = self._look(handle)
+        if found is None:
+            return None
+        capacity, data = found
+        self._release(handle, capacity)
+        return data
+
+    def _look(self, handle: int) -> tuple[int, bytes] | None:
+        """Capacity and bytes of a live block."""
+        if handle < _FIRST or handle % 16:
             return None
         try:
-            glance = self.memory.read(handle - _HEADER.size, _HEADER.size + _GLANCE)
-            _, used, mark = _HEADER.unpack_from(glance)
+            glance = self.memory.read(handle - _HEADER_BYTES, _HEADER_BYTES + _GLANCE)
+            capacity, used, mark = _HEADER.unpack_from(glance)
             if mark != _LIVE:
                 return None
-            return glance[_HEADER.size : _HEADER.size + used] if used <= _GLANCE else self.memory.read(handle, used)
+            in_sight = used <= _GLANCE
+            return capacity, glance[_HEADER_BYTES : _HEADER_BYTES + used] if in_sight else self.memory.read(handle, used)
         except IndexError:
             # The last block of a full memory, or a header that a guest has written over.
-            return self._block_at_the_end(handle)
+            return self._look_at_the_end(handle)
 
-    def _block_at_the_end(self, handle: int) -> bytes | None:
-        length = self.length(handle)
+    def _look_at_the_end(self, handle: int) -> tuple[int, bytes] | None:
         try:
-            return self.memory.read(handle, length) if length else None
+            capacity, used, mark = _HEADER.unpack(self.memory.read(handle - _HEADER_BYTES, _HEADER_BYTES))
+            return (capacity, self.memory.read(handle, used)) if mark == _LIVE and used else None
         except IndexError:
             return None
 
@@ -228,7 +245,7 @@ class Kernel:
             return 0
         top, _, memory_bytes = self._bounds()
         capacity = (size + 15) & -16
-        handle = top + _HEADER.size
+        handle = top + _HEADER_BYTES
         if handle + capacity > memory_bytes:
             handle = self.allocate(size)
             self.memory.write(handle, data)
@@ -239,23 +256,26 @@ class Kernel:
         return handle
 
     def free(self, handle: int) -> None:
-        """Frees a block; nothing happens for what is not one.
+        """Frees a block; nothing happens for what is not one."""
+        if handle < _FIRST or handle % 16:
+            return
+        try:
+            capacity, _, mark = _HEADER.unpack(self.memory.read(handle - _HEADER_BYTES, _HEADER_BYTES))
+        except IndexError:
+            return
+        if mark == _LIVE:
+            self._release(handle, capacity)
+
+    def _release(self, handle: int, capacity: int) -> None:
+        """Frees a live block.
 
         The last block is taken back by moving the top of the heap, which needs no call. Its bytes stay until they are
         used again, as those of other freed blocks do.
         """
-        if handle < LAYOUT.input or handle % 16:
-            return
-        try:
-            capacity, _, mark = _HEADER.unpack(self.memory.read(handle - _HEADER.size, _HEADER.size))
-        except IndexError:
-            return
-        if mark != _LIVE:
-            return
         top, high, _ = self._bounds()
-        if handle + capacity == top and handle != LAYOUT.input:
+        if handle + capacity == top and handle != _FIRST:
             self.memory.write(handle - 8, _NO_MARK)
-            self.memory.write(_TOP, _TOP_AND_HIGH.pack(handle - _HEADER.size, max(top, high)))
+            self.memory.write(_TOP, _TOP_AND_HIGH.pack(handle - _HEADER_BYTES, max(top, high)))
         else:
             self._free(handle)
 

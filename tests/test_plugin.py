@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import random
+import signal
 import threading
 import uuid
 import weakref
@@ -357,6 +359,46 @@ def test_what_is_no_exception_passes_as_it_is(engine: api.Engine, make: type[Bas
             made.call("f")
         assert caught.value is raised
         assert made.call("echo", b"x") == b"x"
+
+
+class FromHandler(BaseException):
+    """Raised by a signal handler."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_a_signal_handler_may_raise_at_any_moment(engine: api.Engine) -> None:
+    """No exception is lost, and none leaves the plugin busy, locked or half prepared."""
+
+    @extism.host_fn(name="back", signature=([], []))
+    def back(current: extism.CurrentPlugin, _inputs: Any, _outputs: Any) -> None:
+        current.free(current.alloc(100))
+
+    sent = [0]
+
+    def handler(_number: int, _frame: Any) -> None:
+        sent[0] += 1
+        raise FromHandler
+
+    rng = random.Random(3)
+    body = f'{ECHO} (func (export "f") (call $back) (call $back) (call $back))'
+    before = signal.signal(signal.SIGALRM, handler)
+    caught = 0
+    try:
+        while caught < 400:
+            made = plugin(engine, body, CALL_BACK, functions=[back])
+            for _ in range(20):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.00003, 0.001))
+                    while True:
+                        made.call("f")
+                        assert made.call("echo", b"right") == b"right"
+                except FromHandler:
+                    caught += 1
+            made.close()
+        assert caught == sent[0]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _in_thread(function: Any) -> Any:

@@ -355,11 +355,12 @@ class WasmtimeInstance(api.Instance):
     def exports(self) -> Mapping[str, api.Extern]:
         if self._exports is None:
             natives = self._native.exports(self._store.native)
-            self._exports = {}
-            for export in self._module.exports:
-                found = _wrap_export(self._store, export.type, natives[export.name])
-                if found is not None:
-                    self._exports[export.name] = found
+            wrapped = {
+                export.name: _wrap_export(self._store, export.type, natives[export.name])
+                for export in self._module.exports
+            }
+            # Kept once it is whole: a signal handler may raise at any moment.
+            self._exports = {name: extern for name, extern in wrapped.items() if extern is not None}
         return self._exports
 
 

@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import math
+import os
 import re
 import sys
 from collections import Counter
@@ -143,9 +144,9 @@ def parse(text: str, name: str = "") -> dict[str, Any]:
 
 
 def _is_meant_as_json(text: str, name: str) -> bool:
-    ending = name.lower().rpartition(".")[2]
-    if ending in ("json", "toml"):
-        return ending == "json"
+    ending = os.path.splitext(name)[1].lower()
+    if ending in (".json", ".toml"):
+        return ending == ".json"
     # An array of objects or texts is no manifest, but JSON all the same; `[[wasm]]` is TOML.
     return re.match(r"\s*(\{|\[\s*[{\"])", text.lstrip("\ufeff")) is not None
 

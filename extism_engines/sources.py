@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Union
 
@@ -18,7 +19,7 @@ from .errors import (
     UnsupportedFeatureError,
 )
 from .kernel import NAMESPACE
-from .manifest import COMPILE_PREFIX, NO_MODULES, Manifest, WasmSource, parse
+from .manifest import COMPILE_PREFIX, NO_MODULES, UNKNOWN_FORMAT, Manifest, WasmSource, parse
 from .wasm import RESERVED_MODULE, is_wasm
 
 MAIN = "main"
@@ -47,25 +48,50 @@ def to_manifest(source: Source) -> Manifest:
 
     Raises:
         TypeError: It is something else.
-        ManifestError: It is not a manifest, or a faulty one.
-        SourceError: The file cannot be read.
+        ManifestError: It is text, but neither a module nor a manifest, or it is a faulty manifest.
+        MalformedModuleError: It is neither of them, and not text.
+        SourceError: The file cannot be read, or is empty.
+        UnsupportedFeatureError: It is a URL.
     """
     if isinstance(source, Manifest):
         return source
     if isinstance(source, Mapping):
         return Manifest.from_mapping(source)
     if isinstance(source, str):
-        return _from_content(_read(source)) if os.path.exists(source) else _from_text(source)
+        return _from_file(source) if os.path.exists(source) else _from_text(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _from_content(bytes(source))
     if isinstance(source, os.PathLike):
-        return _from_content(_read(os.fsdecode(source)))
+        return _from_file(os.fsdecode(source))
     raise TypeError(f"a plugin is made from a path, bytes, a manifest or a CompiledPlugin, not from {source!r:.100}")
 
 
-def load_modules(
-    manifest: Manifest, parse_text: ParseText, module_bytes: int | None = None
-) -> list[ModuleBytes]:
+def read_manifest(path: str) -> Manifest:
+    """The manifest in a file, for a caller who insists that it is one.
+
+    Args:
+        path: Of a file with TOML or JSON.
+
+    Raises:
+        ManifestError: It is not a manifest, or a faulty one.
+        SourceError: The file cannot be read, or is empty.
+        UnsupportedFeatureError: It is a URL.
+    """
+    if is_url(path) and not os.path.exists(path):
+        raise _no_downloads(path)
+    try:
+        text = _read(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{UNKNOWN_FORMAT} (it is not text in UTF-8)") from error
+    return Manifest.from_text(text, path)
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is, to its form, a URL with an authority (``https://…``)."""
+    return re.fullmatch(r"\s*[A-Za-z][A-Za-z0-9+.-]*://\S+\s*", text) is not None
+
+
+def load_modules(manifest: Manifest, parse_text: ParseText, module_bytes: int | None = None) -> list[ModuleBytes]:
     """The binary modules of a manifest under their names, in the manifest's order.
 
     Args:
@@ -88,7 +114,11 @@ def load_modules(
 # -- telling contents apart ----------------------------------------------------------------------------------
 
 
-def _from_content(content: bytes) -> Manifest:
+def _from_file(path: str) -> Manifest:
+    return _from_content(_read(path), path)
+
+
+def _from_content(content: bytes, name: str = "") -> Manifest:
     if is_wasm(content) or _is_text_format(content):
         return Manifest((WasmSource(data=content),))
     try:
@@ -97,21 +127,30 @@ def _from_content(content: bytes) -> Manifest:
         raise MalformedModuleError(
             f"{COMPILE_PREFIX}the bytes are neither a WebAssembly module (binary or text) nor a manifest"
         ) from error
-    return Manifest.from_text(text)
+    return Manifest.from_text(text, name)
 
 
 def _from_text(text: str) -> Manifest:
-    """Content given as text. A line that is none is taken for the path of a file that is not there."""
+    """Content given as text. A line that is none is taken for the path of a file, which then cannot be read."""
     content = text.encode("utf-8", "surrogatepass")
     if is_wasm(content) or _is_text_format(content):
         return _from_content(content)
+    if is_url(text):
+        raise _no_downloads(text.strip())
     try:
         fields = parse(text)
-    except ManifestError as error:
-        if _looks_like_a_path(text):
-            raise SourceError(f'{COMPILE_PREFIX}Unable to load Wasm file "{text}": there is no such file') from error
-        raise
-    return Manifest.from_mapping(fields)
+    except ManifestError:
+        if not _looks_like_a_path(text):
+            raise
+    else:
+        return Manifest.from_mapping(fields)
+    return _from_file(text)
+
+
+def _no_downloads(url: str) -> UnsupportedFeatureError:
+    return UnsupportedFeatureError(
+        f"{url}: this version does not download modules; fetch the file and pass its path or content"
+    )
 
 
 def _is_text_format(content: bytes) -> bool:
@@ -169,10 +208,24 @@ def _load(source: WasmSource, place: str, parse_text: ParseText, module_bytes: i
 def _read(path: str, limit: int | None = None) -> bytes:
     try:
         with open(path, "rb") as file:
-            return file.read() if limit is None else file.read(limit + 1)
+            content = file.read() if limit is None else file.read(limit + 1)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise SourceError(f'{COMPILE_PREFIX}Unable to load Wasm file "{path}": {reason}') from error
+        raise SourceError(_cannot_load(path, _why(error))) from error
+    if not content:
+        raise SourceError(_cannot_load(path, "the file is empty"))
+    return content
+
+
+def _cannot_load(path: str, why: str) -> str:
+    return f'{COMPILE_PREFIX}Unable to load Wasm file "{path}": {why}'
+
+
+def _why(error: OSError | ValueError) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    why = error.strerror or str(error)
+    # The reference runtime's words, which programs may look for, then the system's, which people know.
+    return f"entity not found ({why})" if isinstance(error, FileNotFoundError) else why
 
 
 def _to_binary(content: bytes, place: str, parse_text: ParseText) -> bytes:

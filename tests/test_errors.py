@@ -201,6 +201,54 @@ def test_a_report_goes_down_to_the_first_cause() -> None:
     ]  # fmt: skip
 
 
+def test_a_report_leaves_out_causes_that_add_nothing() -> None:
+    error = errors.MalformedModuleError("Unable to compile: wasm[0]: unknown operator\n  --> 2:12 (in the body)")
+    error.__cause__ = errors.MalformedModuleError("unknown operator\n  --> 2:12")
+    error.__cause__.__cause__ = RuntimeError("unknown operator")
+    error.__cause__.__cause__.__cause__ = KeyError("key")
+    assert error.report() == f"{error}\n  caused by: KeyError: 'key'"
+
+
+@pytest.mark.parametrize("text", ["nothing", "outer: nothing", "outer (nothing)", 'outer: "nothing"', "a: nothing: b"])
+def test_what_counts_as_told(text: str) -> None:
+    error = Error(text)
+    error.__cause__ = ValueError("nothing")
+    assert error.report() == text
+
+
+@pytest.mark.parametrize(
+    ("text", "cause", "line"),
+    [
+        ("at line 1", KeyError(1), "KeyError: 1"),
+        ("key: 12", KeyError(1), "KeyError: 1"),
+        ("outer", ValueError(), "ValueError"),
+        (
+            "a: no such thing",
+            FileNotFoundError(2, "no such thing", "b"),
+            "FileNotFoundError: [Errno 2] no such thing: 'b'",
+        ),
+    ],
+)
+def test_what_counts_as_new(text: str, cause: Exception, line: str) -> None:
+    error = Error(text)
+    error.__cause__ = cause
+    assert error.report() == f"{text}\n  caused by: {line}"
+
+
+@pytest.mark.parametrize("name", ["a", b"a", 7, None])
+def test_the_system_s_errors_are_told_without_their_number(name: Any) -> None:
+    error = errors.SourceError('cannot load "a": no such thing')
+    error.__cause__ = OSError(2, "no such thing", name)
+    assert "caused by" not in error.report()
+
+
+def test_a_cause_is_told_once() -> None:
+    error = Error("outer")
+    error.__cause__ = ValueError("inner: deep")
+    error.__cause__.__cause__ = ValueError("deep")
+    assert error.report() == "outer\n  caused by: ValueError: inner: deep"
+
+
 def test_errors_of_a_real_call_survive_pickling() -> None:
     with plugin_that_traps() as made:
         with pytest.raises(TrapError) as caught:

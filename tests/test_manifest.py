@@ -280,7 +280,7 @@ def test_depth_is_a_fault(text: str) -> None:
         ("{'wasm': []}", "not valid JSON: "),
         ("{", "not valid JSON: "),
         ('\ufeff{"wasm": [{"path": "a"}]}', "not valid JSON: "),
-        ('\ufeff[[wasm]]\npath = "a"', "not valid JSON: "),
+        ('\ufeff[[wasm]]\npath = "a"', "not valid TOML: "),
         ("\ufeffwasm = []", "not valid TOML: "),
         ('[[wasm]]\npath = "a"\npath = "b"', "not valid"),
         ("wasm = [", "not valid TOML: "),

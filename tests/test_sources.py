@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import os
@@ -23,7 +24,7 @@ from extism_engines.errors import (
     UnsupportedFeatureError,
 )
 from extism_engines.manifest import Manifest, WasmSource
-from extism_engines.sources import load_modules, to_manifest
+from extism_engines.sources import load_modules, read_manifest, to_manifest
 
 from .support import binary
 
@@ -120,7 +121,7 @@ def test_path_likes_of_bytes(folder: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
 def test_names_that_are_not_unicode(folder: Path) -> None:
     name = os.fsdecode(b"caf\xe9.wasm")
-    with pytest.raises(SourceError, match="there is no such file"):
+    with pytest.raises(SourceError, match="entity not found"):
         to_manifest(name)
     (folder / name).write_bytes(WASM)
     assert to_manifest(name) == to_manifest(Path(name)) == Manifest((WasmSource(data=WASM),))
@@ -168,6 +169,28 @@ def test_text_that_is_neither(content: str) -> None:
         to_manifest(content.encode())
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("a.json", "text", "JSON"),
+        ("A.JSON", "[[wasm", "JSON"),
+        ("a.toml", "{", "TOML"),
+        ("a", "{", "JSON"),
+        ("a", ' [ {"wasm": ', "JSON"),
+        ("json", "[[wasm]]\npath = 'a'\nx", "TOML"),
+        ("a.txt", "text", "TOML"),
+    ],
+)
+def test_a_faulty_file_has_the_fault_of_what_it_was_meant_to_be(
+    folder: Path, name: str, content: str, kind: str
+) -> None:
+    Path(name).write_text(content)
+    with pytest.raises(ManifestError, match=rf"Unknown manifest format \(not valid {kind}: .+\)$") as caught:
+        to_manifest(name)
+    assert type(caught.value.__cause__).__name__ == f"{kind}DecodeError"
+    assert caught.value.report() == str(caught.value)
+
+
 def test_manifests_are_not_nested() -> None:
     with pytest.raises(MalformedModuleError, match=r"wasm\[0\]: the bytes are not a WebAssembly module"):
         load({"wasm": [{"data": MANIFEST_JSON.encode()}]})
@@ -175,7 +198,7 @@ def test_manifests_are_not_nested() -> None:
 
 @pytest.mark.parametrize(
     ("text", "path"),
-    [("{\"wasm\": [{}]}", "wasm[0]"), ("wasm = [{}]", "wasm[0]"), ("timeout_ms = 'x'", "timeout_ms"), ("x = 1", "x")],
+    [('{"wasm": [{}]}', "wasm[0]"), ("wasm = [{}]", "wasm[0]"), ("timeout_ms = 'x'", "timeout_ms"), ("x = 1", "x")],
 )
 def test_a_faulty_manifest_on_one_line_is_no_path(text: str, path: str) -> None:
     with pytest.raises(ManifestError, match="^" + path.replace("[", r"\[") + ": ") as caught:
@@ -186,23 +209,36 @@ def test_a_faulty_manifest_on_one_line_is_no_path(text: str, path: str) -> None:
 # -- files that cannot be had ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["nowhere.wasm", "dir/nowhere", "a" * 300, "C:\\plugin.wasm", "nul\0byte.wasm"])
+@pytest.mark.parametrize("name", ["nowhere.wasm", "dir/nowhere", "C:\\plugin.wasm", "no\\where"])
 def test_a_missing_file(folder: Path, name: str) -> None:
-    with pytest.raises(SourceError) as caught:
-        to_manifest(name)
-    assert str(caught.value) == NOT_FOUND.format(name) + "there is no such file"
-    with pytest.raises(SourceError) as caught:
-        to_manifest(Path(name))
-    assert str(caught.value).startswith(NOT_FOUND.format(name))
-    with pytest.raises(SourceError) as caught:
-        load({"wasm": [{"path": name}]})
-    assert str(caught.value).startswith(NOT_FOUND.format(name))
+    for given in (name, Path(name), {"wasm": [{"path": name}]}):
+        with pytest.raises(SourceError) as caught:
+            load_modules(to_manifest(given), TextEngine().parse_text)
+        assert str(caught.value) == NOT_FOUND.format(name) + f"entity not found ({os.strerror(errno.ENOENT)})"
+        assert isinstance(caught.value.__cause__, FileNotFoundError)
+        # The cause adds nothing.
+        assert caught.value.report() == str(caught.value)
 
 
-def test_the_reason_is_the_system_s(folder: Path) -> None:
-    with pytest.raises(SourceError, match="No such file or directory") as caught:
-        load({"wasm": [{"path": "nowhere.wasm"}]})
-    assert isinstance(caught.value.__cause__, FileNotFoundError)
+@pytest.mark.skipif(sys.platform == "win32", reason="the reasons of POSIX")
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("a" * 300, "File name too long"), ("file/x", "Not a directory"), ("nul\0byte.wasm", "embedded null byte")],
+)
+def test_the_reason_is_the_system_s(folder: Path, name: str, why: str) -> None:
+    Path("file").touch()
+    for given in (name, Path(name), {"wasm": [{"path": name}]}):
+        with pytest.raises(SourceError) as caught:
+            load_modules(to_manifest(given), TextEngine().parse_text)
+        assert str(caught.value) == NOT_FOUND.format(name) + why
+
+
+def test_an_empty_file(folder: Path) -> None:
+    Path("plugin").touch()
+    for given in ("plugin", Path("plugin"), {"wasm": [{"path": "plugin", "hash": "00"}]}):
+        with pytest.raises(SourceError) as caught:
+            load_modules(to_manifest(given), TextEngine().parse_text)
+        assert str(caught.value) == NOT_FOUND.format("plugin") + "the file is empty"
 
 
 def test_a_directory(folder: Path) -> None:
@@ -339,6 +375,34 @@ def test_urls_are_refused() -> None:
         load(manifest)
     with pytest.raises(UnsupportedFeatureError, match=r"wasm\[1\]\.url"):
         extism.Plugin(manifest)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.com/p.wasm", "ftp://h/p", "file:///p.wasm", " http://h:1/p.wasm?q#f\n"]
+)
+def test_a_url_is_no_missing_file(url: str) -> None:
+    with pytest.raises(UnsupportedFeatureError) as caught:
+        to_manifest(url)
+    assert str(caught.value).startswith(f"{url.strip()}: this version does not download modules; ")
+    with pytest.raises(UnsupportedFeatureError, match="does not download"):
+        read_manifest(url)
+
+
+@pytest.mark.parametrize("text", ["C:\\p.wasm", "://p", "//h/p", "a b://c", "https:p", "https://a b"])
+def test_what_is_no_url(text: str) -> None:
+    with pytest.raises(SourceError, match="entity not found"):
+        to_manifest(text)
+
+
+def test_a_file_that_must_be_a_manifest(folder: Path) -> None:
+    Path("m.json").write_text(MANIFEST_JSON)
+    assert read_manifest("m.json") == DECODED
+    for content in (WASM + b"\xff", b"\xff"):
+        Path("m.wasm").write_bytes(content)
+        with pytest.raises(ManifestError, match=r"Unknown manifest format \(it is not text in UTF-8\)$"):
+            read_manifest("m.wasm")
+    with pytest.raises(SourceError, match="entity not found"):
+        read_manifest("nowhere")
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\xff\xff", b"\0asn\1\0\0\0", b"\0\0\0\0"])

@@ -5,9 +5,9 @@ Exit codes, the same for every command:
 ====  ====================================================================================================
 0     success
 1     ``demo``: the engines did not agree; anything else that went wrong, such as an output that cannot be written
-2     usage: wrong arguments, a file that cannot be read, a faulty manifest
+2     usage: wrong arguments, a file that cannot be read or is neither module nor manifest, a faulty manifest
 3     the plugin: it cannot be loaded, or the call failed (the plugin's own error, a trap, a host function …)
-4     the time was up
+4     reserved: the time was up (this version sets no time limit)
 5     the engine: unknown, not available here, or without what the plugin needs
 130   interrupted by Ctrl-C
 141   whoever read the output stopped reading
@@ -29,7 +29,7 @@ import click
 from .. import errors
 from .._version import __version__
 from .call import call
-from .console import Failure, Settings, Status, settings, shared_options, show_error
+from .console import ClosedStreamError, Failure, Settings, Status, settings, shared_options, show_error
 from .demo import demo
 from .engines import engines
 
@@ -39,9 +39,10 @@ _EPILOG = """\b
 Exit codes:
   0    success
   1    demo: the engines did not agree; or another failure
-  2    usage: wrong arguments, unreadable file, faulty manifest
+  2    usage: wrong arguments, unreadable file, neither module nor
+       manifest, faulty manifest
   3    the plugin cannot be loaded, or the call failed
-  4    the time was up
+  4    reserved, for a call whose time was up
   5    the engine is unknown, not available, or lacks a feature
   130  interrupted by Ctrl-C
   141  the reader of the output went away
@@ -54,7 +55,8 @@ class App(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             return result
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
@@ -70,7 +72,10 @@ class App(click.Group):
 def _report(error: Exception, given: Settings) -> Status:
     if isinstance(error, Failure):
         show_error(error.error, error.error.report(), given, error.next_steps or _next_steps(error.error))
-        return Status.of(error.error)
+        return error.status
+    if isinstance(error, ClosedStreamError):
+        show_error(error, str(error), given)
+        return error.status
     if isinstance(error, errors.Error):
         show_error(error, error.report(), given, _next_steps(error))
         return Status.of(error)
@@ -90,6 +95,8 @@ def _next_steps(error: errors.Error) -> tuple[str, ...]:
 
 def _forget_output() -> None:
     """Nobody reads standard output: Python's own flush at the end must not complain about it."""
+    if sys.stdout is None:
+        return
     with contextlib.suppress(OSError, ValueError):  # a stream without a file, in a test
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .. import errors
 from ..host.logs import LEVELS
 from ..limits import Limits
-from ..manifest import Manifest
+from ..manifest import UNKNOWN_FORMAT, Manifest
 from ..plugin import Plugin
-from .console import Failure, printable, shared_options
+from ..sources import is_url, read_manifest, to_manifest
+from .console import Failure, Status, printable, shared_options, standard_input, standard_output
 
 _OFF = "off"
+
+_WHAT_FILE_IS = "FILE is a WebAssembly module (binary or text) or a manifest (JSON or TOML)"
+_WHAT_MANIFEST_IS = "with --manifest, FILE is a manifest (JSON or TOML)"
+_WHAT_MODULES_ARE = (
+    "FILE is a whole core module of WebAssembly (binary or text), or a manifest of such modules; "
+    "correct it, or build or fetch it anew"
+)
+_WHAT_COMPONENTS_ARE = "FILE is a core module, not a component: build it for wasm32-unknown-unknown or wasm32-wasip1"
+
+
+class _File(click.Path):
+    """The path of a file that is there; or a URL, as it is, for the library to refuse in its own words."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and is_url(value) and not os.path.exists(value):
+            return value
+        return super().convert(value, param, ctx)
 
 
 def _parse_config(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -30,7 +50,7 @@ def _parse_config(context: click.Context, option: click.Parameter, given: tuple[
 
 
 @click.command(short_help="Call a function of a plugin.")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=_File(exists=True, dir_okay=False, path_type=str))
 @click.argument("function")
 @click.option("-i", "--input", "text", metavar="TEXT", help="Input; without this and --stdin it is empty.")
 @click.option("--stdin", "from_stdin", is_flag=True, help="Read the input, any bytes, from standard input.")
@@ -57,7 +77,7 @@ def _parse_config(context: click.Context, option: click.Parameter, given: tuple[
 @click.option("-m", "--manifest", "is_manifest", is_flag=True, help="Insist that FILE is a manifest.")
 @shared_options
 def call(
-    file: Path,
+    file: str,
     function: str,
     text: str | None,
     from_stdin: bool,
@@ -75,11 +95,14 @@ def call(
     """
     if text is not None and from_stdin:
         raise click.UsageError("--input and --stdin exclude each other")
-    data = sys.stdin.buffer.read() if from_stdin else os.fsencode(text or "")
+    if _to_standard_output(output):
+        standard_output("standard output is closed; use -o FILE")  # now, before the plugin does something
+    data = standard_input().buffer.read() if from_stdin else os.fsencode(text or "")
+    manifest = _manifest(file, is_manifest)
     exports: tuple[str, ...] = ()
     try:
         with Plugin(
-            _read_manifest(file) if is_manifest else file,
+            manifest,
             config=config,
             engine=engine,
             limits=Limits(memory_pages=memory_max),
@@ -88,15 +111,31 @@ def call(
             exports = plugin.exports
             result: bytes = plugin.call(function, data)
     except errors.Error as error:
-        if not isinstance(error, errors.ModuleError):
-            # The user knows the plugin by its file, not by the identity it had for a moment. A module keeps its name.
-            error.plugin = str(file)
+        # The user knows the plugin by its file, not by the identity it had for a moment.
+        error.plugin = file
         raise Failure(error, _next_steps(error, exports, log_level, memory_max)) from error
     _write(result, output)
 
 
+def _manifest(file: str, is_manifest: bool) -> Manifest:
+    """What FILE says to load. Whatever is wrong with FILE at this point is a matter of usage: it is not a plugin."""
+    try:
+        return read_manifest(file) if is_manifest else to_manifest(file if is_url(file) else Path(file))
+    except errors.UnsupportedFeatureError as error:
+        raise Failure(error, [f"`curl -fLO {shlex.quote(file)}` fetches it"]) from error
+    except errors.Error as error:
+        error.plugin = file
+        is_no_plugin = isinstance(error, (errors.ModuleError, errors.SourceError)) or str(error).startswith(
+            UNKNOWN_FORMAT
+        )
+        what_it_is = _WHAT_MANIFEST_IS if is_manifest else _WHAT_FILE_IS
+        raise Failure(error, [what_it_is] if is_no_plugin else [], Status.USAGE) from error
+
+
 def _next_steps(error: errors.Error, exports: tuple[str, ...], log_level: str, memory_max: int | None) -> list[str]:
     steps = []
+    if isinstance(error, errors.MalformedModuleError):
+        return [_WHAT_COMPONENTS_ARE if "WebAssembly component" in str(error) else _WHAT_MODULES_ARE]
     if isinstance(error, errors.FunctionNotFoundError):
         return [f"the plugin exports {', '.join(exports) or 'no function that can be called'}"]
     if isinstance(error, errors.OutOfMemoryError) and memory_max is not None:
@@ -104,13 +143,6 @@ def _next_steps(error: errors.Error, exports: tuple[str, ...], log_level: str, m
     if isinstance(error, errors.CallError) and log_level == _OFF:
         steps.append("--log-level debug shows what the plugin logged")
     return steps
-
-
-def _read_manifest(file: Path) -> Manifest:
-    try:
-        return Manifest.from_text(file.read_text("utf-8"))
-    except UnicodeDecodeError as error:
-        raise errors.ManifestError("the file is not a manifest: it is not text in UTF-8") from error
 
 
 def _logger(level: str) -> logging.Logger:
@@ -129,8 +161,12 @@ class _LogLine(logging.Formatter):
         return printable(f"{level}: {record.getMessage()}")
 
 
+def _to_standard_output(file: Path | None) -> bool:
+    return file is None or str(file) == "-"
+
+
 def _write(output: bytes, file: Path | None) -> None:
-    if file is not None and str(file) != "-":
+    if file is not None and not _to_standard_output(file):
         file.write_bytes(output)
         return
     stream = sys.stdout.buffer

@@ -53,10 +53,19 @@ class Status(enum.IntEnum):
 class Failure(Exception):
     """An error of the library, together with what the user can do next."""
 
-    def __init__(self, error: errors.Error, next_steps: Sequence[str]) -> None:
+    def __init__(self, error: errors.Error, next_steps: Sequence[str], status: Status | None = None) -> None:
         super().__init__(str(error))
         self.error = error
         self.next_steps = tuple(next_steps)
+        self.status = Status.of(error) if status is None else status
+
+
+class ClosedStreamError(Exception):
+    """A standard stream that is needed was closed when the command began."""
+
+    def __init__(self, text: str, status: Status) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 @attrs.define
@@ -91,12 +100,36 @@ def settings(context: click.Context) -> Settings:
 # -- showing -----------------------------------------------------------------------------------------------
 
 
+def standard_input() -> TextIO:
+    """Standard input.
+
+    Raises:
+        ClosedStreamError: It is closed.
+    """
+    # Python has None for a stream that was closed when the process began.
+    if sys.stdin is None:
+        raise ClosedStreamError("standard input is closed", Status.USAGE)
+    return sys.stdin
+
+
+def standard_output(complaint: str = "standard output is closed") -> TextIO:
+    """Standard output.
+
+    Raises:
+        ClosedStreamError: It is closed; ``complaint`` is the text.
+    """
+    if sys.stdout is None:
+        raise ClosedStreamError(complaint, Status.FAILED)
+    return sys.stdout
+
+
 def stdout_console(given: Settings) -> Console:
     """For tables and sentences on standard output."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    stream = standard_output()
+    if isinstance(stream, io.TextIOWrapper):
         # Output of plugins may have characters that the stream's encoding lacks.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    return _console(sys.stdout, given)
+        stream.reconfigure(errors="backslashreplace")
+    return _console(stream, given)
 
 
 def _console(stream: TextIO, given: Settings) -> Console:
@@ -138,7 +171,7 @@ def show_error(error: BaseException, text: str, given: Settings, next_steps: Ite
         error: For the traceback.
         text: The text, facts on further lines.
         given: Whether there shall be a traceback, and colors.
-        next_steps: Sentences.
+        next_steps: Sentences. They may have names from a plugin in them.
     """
     if given.traceback:
         click.echo(printable("".join(traceback.format_exception(error))), err=True, nl=False)
@@ -147,7 +180,7 @@ def show_error(error: BaseException, text: str, given: Settings, next_steps: Ite
     for line in more:
         shown.append("\n" + (line if line.startswith("  ") else f"  {line}"))
     for step in next_steps:
-        shown.append(f"\n  next: {step}")
+        shown.append(f"\n  next: {printable(step)}")
     _console(sys.stderr, given).print(shown, soft_wrap=True)
 
 

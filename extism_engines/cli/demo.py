@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ..engines import EngineInfo, get_engine
 from ..engines import engines as list_engines
-from .console import Status, in_one_line, settings, shared_options, stdout_console
+from .console import Status, in_one_line, settings, shared_options, standard_output, stdout_console
 from .engines import describe, show_unavailable
 from .measure import (
     CONFIG,
@@ -41,6 +41,7 @@ def demo(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     The plugins come with this package: written in C, in AssemblyScript and in WebAssembly text. The exit code is 1
     if the engines differ in any output, error or variable.
     """
+    standard_output()  # refused now if it is closed, not after all the work
     guests = load_guests()
     if names:
         unavailable: list[EngineInfo] = []

@@ -16,7 +16,7 @@ from rich.text import Text
 from .. import errors
 from ..engines import ALIASES, ENVIRONMENT_VARIABLE, EngineInfo, default_engine, get_engine
 from ..engines import engines as list_engines
-from .console import settings, shared_options, stdout_console
+from .console import settings, shared_options, standard_output, stdout_console
 
 _WIDTH = 64
 """Columns of the widest column."""
@@ -73,6 +73,7 @@ def choose(option: str | None = None) -> Choice:
 @click.pass_context
 def engines(context: click.Context, engine: str | None, as_json: bool) -> None:
     """List the engines: what can run here, what it can do, and which one is the default."""
+    standard_output()
     found = list_engines()
     choice = choose(engine)
     if as_json:

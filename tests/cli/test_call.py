@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -107,7 +108,9 @@ def test_manifest_in_toml(run: Run, tmp_path: Path, options: tuple[str, ...]) ->
 def test_a_module_is_no_manifest(run: Run) -> None:
     result = run("call", C, "greet", "--manifest")
     assert result.code == 2
-    assert result.stderr.startswith("error: the file is not a manifest")
+    assert "Unknown manifest format (it is not text in UTF-8)" in result.stderr
+    assert f"  plugin: {C}\n" in result.stderr
+    assert result.stderr.endswith("  next: with --manifest, FILE is a manifest (JSON or TOML)\n")
 
 
 def test_faulty_manifest_names_the_fault(run: Run, tmp_path: Path) -> None:
@@ -136,15 +139,93 @@ def test_missing_module_of_a_manifest(run: Run, tmp_path: Path) -> None:
     file.write_text('{"wasm": [{"path": "none.wasm"}]}', "utf-8")
     result = run("call", str(file), "greet")
     assert result.code == 2
-    assert 'Unable to load Wasm file "none.wasm"' in result.stderr
+    assert result.stderr.splitlines() == [
+        'error: Unable to compile Extism plugin: Unable to load Wasm file "none.wasm": '
+        f"entity not found ({os.strerror(errno.ENOENT)})",
+        f"  plugin: {file}",
+    ]
 
 
-def test_module_that_is_not_one(run: Run, tmp_path: Path) -> None:
-    file = tmp_path / "bad.wasm"
-    file.write_bytes(b"\0asm\x01\0\0\0\xff\xff")
+@pytest.mark.parametrize("content", [b"\xff\xfe\x80", b"\x89PNG\r\n\x1a\n", b"hello there\n", b"{", b"[[wasm", b"17"])
+def test_file_that_is_neither_module_nor_manifest(run: Run, tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(content)
     result = run("call", str(file), "greet")
+    assert (result.code, result.stdout) == (2, b"")
+    assert f"\n  plugin: {file}\n" in result.stderr
+    assert result.stderr.endswith(
+        "  next: FILE is a WebAssembly module (binary or text) or a manifest (JSON or TOML)\n"
+    )
+
+
+@pytest.mark.parametrize(("name", "kind", "other"), [("a.json", "JSON", "TOML"), ("a", "TOML", "JSON")])
+def test_one_text_for_a_file_that_is_neither(run: Run, tmp_path: Path, name: str, kind: str, other: str) -> None:
+    file = tmp_path / name
+    file.write_text("hello there\n", "utf-8")
+    first, *more = run("call", str(file), "greet").stderr.splitlines()
+    assert f"Unknown manifest format (not valid {kind}: " in first
+    assert other not in first
+    assert [line.split(":")[0] for line in more] == ["  plugin", "  next"]
+
+
+@pytest.mark.parametrize("options", [(), ("--manifest",)])
+def test_empty_file(run: Run, tmp_path: Path, options: tuple[str, ...]) -> None:
+    file = tmp_path / "empty.wasm"
+    file.touch()
+    result = run("call", str(file), "greet", *options)
+    assert result.code == 2
+    assert result.stderr.splitlines()[:2] == [
+        f'error: Unable to compile Extism plugin: Unable to load Wasm file "{file}": the file is empty',
+        f"  plugin: {file}",
+    ]
+    assert "  next: " in result.stderr
+
+
+@on_every_engine
+@pytest.mark.parametrize(
+    "content",
+    [b"\0asm", b"\0asm\1\0\0", b"\0asm\1\0\0\0\xff\xff", b"(module", b"(module\n  (nonsense))"],
+)
+def test_damaged_module(run: Run, tmp_path: Path, engine: str, content: bytes) -> None:
+    file = tmp_path / "bad.wasm"
+    file.write_bytes(content)
+    result = run("call", str(file), "greet", "--engine", engine)
     assert result.code == 3
     assert result.stderr.startswith("error: Unable to compile Extism plugin: ")
+    assert f"\n  plugin: {file}\n" in result.stderr
+    assert "\n  next: FILE is a whole core module of WebAssembly" in result.stderr
+
+
+def test_faults_in_the_text_format_are_shown_once(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "bad.wat"
+    file.write_text("(module\n  (nonsense))", "utf-8")
+    assert run("call", str(file), "greet").stderr.count("(nonsense)") == 1
+
+
+@on_every_engine
+def test_component(run: Run, tmp_path: Path, engine: str) -> None:
+    file = tmp_path / "component.wasm"
+    file.write_bytes(b"\0asm\x0d\0\1\0")
+    result = run("call", str(file), "greet", "--engine", engine)
+    assert result.code == 3
+    assert f"\n  plugin: {file}\n" in result.stderr
+    assert "\n  next: FILE is a core module, not a component" in result.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--manifest",)])
+def test_urls_are_not_downloaded(run: Run, options: tuple[str, ...]) -> None:
+    result = run("call", "https://example.com/p.wasm", "greet", *options)
+    assert (result.code, result.stdout) == (5, b"")
+    assert result.stderr.startswith("error: https://example.com/p.wasm: this version does not download")
+    assert result.stderr.endswith("  next: `curl -fLO https://example.com/p.wasm` fetches it\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no colons in names there")
+def test_a_file_may_be_named_like_a_url(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("https:/example.com").mkdir(parents=True)
+    Path("https:/example.com/p.wasm").write_bytes(Path(WAT).read_bytes())
+    assert run("call", "https://example.com/p.wasm", "echo", "-i", "x").stdout == b"x"
 
 
 @on_every_engine
@@ -273,6 +354,12 @@ def test_function_that_is_not_there(run: Run) -> None:
     assert result.code == 3
     assert result.stderr.startswith("error: Function not found: nope\n")
     assert result.stderr.endswith("  next: the plugin exports echo, reverse, greet, trap, noop\n")
+
+
+def test_the_names_of_exports_cannot_steer_the_terminal(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "names.wat"
+    file.write_text('(module (func (export "\\1b[2J")))', "utf-8")
+    assert run("call", str(file), "nope").stderr.endswith("  next: the plugin exports \\x1b[2J\n")
 
 
 def test_missing_import(run: Run, tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
     package = str(Path(extism_engines.__file__).resolve().parents[1])
     environment["PYTHONPATH"] = os.pathsep.join([package, *filter(None, [environment.get("PYTHONPATH")])])
     environment.update(options.pop("environment", {}))
+    wrapper = options.pop("wrapper", ())
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    command = [sys.executable, "-m", "extism_engines", *arguments]
+    command = [*wrapper, sys.executable, "-m", "extism_engines", *arguments]
     # A child begins with the default action for Ctrl-C, even where these tests run in the background and ignore it.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -64,6 +65,7 @@ def test_help_has_the_commands_and_the_exit_codes(run: Run, option: str) -> None
     assert all(f"  {name} " in result.text for name in COMMANDS)
     for code in (0, 1, 2, 3, 4, 5, 130, 141):
         assert f"\n    {code:<4} " in result.text
+    assert "\n    4    reserved" in result.text
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -201,6 +203,57 @@ def test_ctrl_c_ends_a_plugin_that_loops(tmp_path: Path, engine: str) -> None:
     code, stdout, stderr = finish(process)
     # A shell reports 130 for this.
     assert (code, stdout, stderr) == (-signal.SIGINT, b"", b"")
+
+
+def closing(descriptor: int, *arguments: str) -> subprocess.Popen[bytes]:
+    """The command as a process of its own that begins with one of the standard streams closed."""
+    return start(*arguments, stdin=subprocess.DEVNULL, wrapper=["sh", "-c", f'exec "$@" {descriptor}>&-', "sh"])
+
+
+@posix
+@pytest.mark.parametrize(
+    ("descriptor", "arguments", "code", "text"),
+    [
+        (0, ["call", WAT, "echo", "--stdin"], 2, "standard input is closed"),
+        (1, ["call", WAT, "trap"], 1, "standard output is closed; use -o FILE"),
+        (1, ["call", WAT, "trap", "-o", "-"], 1, "standard output is closed; use -o FILE"),
+        (1, ["engines"], 1, "standard output is closed"),
+        (1, ["engines", "--json"], 1, "standard output is closed"),
+        (1, ["demo"], 1, "standard output is closed"),
+        (1, ["demo", "--json"], 1, "standard output is closed"),
+    ],
+)
+def test_a_closed_stream_that_is_needed(descriptor: int, arguments: list[str], code: int, text: str) -> None:
+    assert finish(closing(descriptor, *arguments)) == (code, b"", f"error: {text}\n".encode())
+
+
+@posix
+def test_a_closed_stream_that_is_not_needed(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    assert finish(closing(0, "call", WAT, "echo", "-i", "x")) == (0, b"x", b"")
+    assert finish(closing(1, "call", WAT, "echo", "-i", "x", "-o", str(file))) == (0, b"", b"")
+    assert file.read_bytes() == b"x"
+
+
+@posix
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["call", WAT, "echo", "-i", "x"], (0, b"x")),
+        (["call", C, "log", "-i", "x", "--log-level", "info"], (0, b"")),
+        (["call", WAT, "trap", "--traceback"], (3, b"")),
+        (["call", WAT], (2, b"")),
+        (["fly"], (2, b"")),
+    ],
+)
+def test_without_standard_error_messages_go_nowhere(arguments: list[str], expected: tuple[int, bytes]) -> None:
+    assert finish(closing(2, *arguments)) == (*expected, b"")
+
+
+def test_standard_error_is_left_as_it_was(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["call", WAT, "trap"]) == 3
+    assert sys.stderr is None
 
 
 def test_output_in_an_encoding_that_lacks_characters() -> None:

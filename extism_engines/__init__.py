@@ -6,7 +6,7 @@ described in ``docs/extism-behaviour.md`` of the source distribution; section nu
 
 from __future__ import annotations
 
-from ._version import __version__
+from ._version import __version__, extism_version
 from .compiled import CompiledPlugin
 from .engines import EngineInfo, default_engine, engines, set_default_engine
 from .errors import (
@@ -43,19 +43,14 @@ from .errors import (
     WrongThreadError,
 )
 from .host.codecs import Codec, Handle, Json, Pickle
-from .host.current import CurrentPlugin, Memory
+from .host.current import CurrentPlugin
 from .host.functions import HOST_FN_REGISTRY, ExplicitFunction, Function, TypeInferredFunction, host_fn
 from .host.logs import CustomLogger, set_log_custom, set_log_file
+from .host.memory import Memory
 from .host.values import Val, ValType
 from .limits import Limits
 from .manifest import Manifest, MemoryOptions, WasmSource
 from .plugin import Plugin
-
-
-def extism_version() -> str:
-    """Version of the runtime: of this package, which is the runtime here."""
-    return __version__
-
 
 __all__ = [
     "HOST_FN_REGISTRY",

@@ -10,7 +10,7 @@ import attrs
 from . import wasm
 from .engines import api, candidates, parse_text
 from .errors import Error, InstantiationError, InvalidModuleError, LinkError, ModuleError, UnsupportedFeatureError
-from .host.functions import HOST_FN_REGISTRY, Function
+from .host.functions import HOST_FN_REGISTRY, Function, check_functions
 from .kernel import NAMESPACE, KernelCode
 from .limits import Limits
 from .linking import MAIN, Linkable
@@ -49,7 +49,7 @@ class CompiledPlugin:
         """
         engines = iter([engine]) if isinstance(engine, api.Engine) else candidates(engine)
         self.engine = next(engines)
-        self.functions: tuple[Function, ...] = tuple(functions or ())
+        self.functions: tuple[Function, ...] = check_functions(functions)
         self.wasi = wasi
         self.manifest = to_manifest(plugin)
         self.limits = _with_manifest(limits or Limits(), self.manifest)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from ._version import extism_version
 from .compiled import CompiledPlugin
 from .errors import Error
 from .host.codecs import Codec, Json, Pickle
-from .host.current import CurrentPlugin, Memory
+from .host.current import CurrentPlugin
 from .host.functions import HOST_FN_REGISTRY, ExplicitFunction, Function, TypeInferredFunction, host_fn
 from .host.logs import CustomLogger, set_log_custom, set_log_file
+from .host.memory import Memory
 from .host.values import Val, ValType
 from .plugin import Plugin
 
@@ -27,6 +29,7 @@ __all__ = [
     "TypeInferredFunction",
     "Val",
     "ValType",
+    "extism_version",
     "host_fn",
     "set_log_custom",
     "set_log_file",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -116,6 +117,14 @@ def test_config_of_anything_but_text(engine: api.Engine, config: Any) -> None:
         plugin(engine, "", config=config)
 
 
+@pytest.mark.parametrize("config", [[], [("a", "b")], "", "a", b"{}", 0, 5, False, {"a"}])
+def test_config_that_is_no_mapping(engine: api.Engine, config: Any) -> None:
+    with pytest.raises(
+        TypeError, match=f"^config is a mapping of text to text, such as a dict, not {type(config).__name__}$"
+    ):
+        plugin(engine, "", config=config)
+
+
 def test_the_key_of_config_get_is_freed(engine: api.Engine) -> None:
     for config in ({"key": "x"}, {}):
         assert lengths(engine, drop(f"(call $config_get {KEY})"), config=config) == (0, 5)
@@ -134,7 +143,13 @@ def test_vars_stay_between_calls(engine: api.Engine) -> None:
     body = f"""(call $out (call $var_get {KEY}))
       (call $var_set (call $copy (i32.const 0) (i32.const 3)) {INPUT})"""
     with guest(engine, body) as made:
-        assert [made.call("run", data) for data in (b"1", b"\xff\0", b"", b"4", b"5")] == [b"", b"1", b"\xff\0", b"", b"4"]
+        assert [made.call("run", data) for data in (b"1", b"\xff\0", b"", b"4", b"5")] == [
+            b"",
+            b"1",
+            b"\xff\0",
+            b"",
+            b"4",
+        ]
         assert dict(made.vars) == {"key": b"5"}
         made.vars["key"] = b"host"
         assert made.call("run", b"6") == b"host"
@@ -155,8 +170,13 @@ def test_the_empty_key_and_value(engine: api.Engine) -> None:
         assert made.call("run") == b"value"
         assert dict(made.vars) == {"": b"value"}
     with guest(engine, f"(if (i64.ne (call $var_get {KEY}) {NONE}) (then unreachable))") as made:
+        for empty in (b"", bytearray()):
+            made.vars["key"] = b"set"
+            made.vars["key"] = empty  # type: ignore[assignment]
+            assert made.call("run") == b""
+            assert dict(made.vars) == {}
         made.vars["key"] = b""
-        assert made.call("run") == b""
+        assert len(made.vars) == 0
 
 
 def test_value_0_takes_a_var_away(engine: api.Engine) -> None:
@@ -197,15 +217,17 @@ def test_how_much_vars_hold(engine: api.Engine) -> None:
 
 
 def test_the_limit_counts_all_vars(engine: api.Engine) -> None:
-    with guest(engine, f"(call $var_set {KEY} {VALUE})", {"max_var_bytes": 2 * 48 + 1 + 3 + 5}) as made:
-        made.vars["a"] = b""
+    with guest(engine, f"(call $var_set {KEY} {VALUE})", {"max_var_bytes": 2 * 48 + 1 + 3 + 5 + 1}) as made:
+        made.vars["a"] = b"1"
         made.call("run")
+        made.vars["a"] = b"2"
+        with pytest.raises(HostFunctionError, match="Variable store is full"):
+            made.vars["a"] = b"xy"
+        with pytest.raises(HostFunctionError, match="Variable store is full"):
+            made.vars["ä"] = b"1"
+        assert dict(made.vars) == {"a": b"2", "key": b"value"}
         made.vars["a"] = b""
-        with pytest.raises(HostFunctionError, match="Variable store is full"):
-            made.vars["a"] = b"x"
-        with pytest.raises(HostFunctionError, match="Variable store is full"):
-            made.vars["ä"] = b""
-        del made.vars["a"]
+        made.vars["ä"] = b""
         made.call("run")
         assert dict(made.vars) == {"key": b"value"}
 
@@ -215,13 +237,23 @@ def test_vars_that_are_switched_off(engine: api.Engine) -> None:
         assert failure(engine, body, limits={"max_var_bytes": 0}) == "Vars are disabled by this host"
     found = f"(if (i64.ne (call $var_get {KEY}) {NONE}) (then unreachable))"
     assert output(engine, found, limits={"max_var_bytes": 0}) == b""
+    with guest(engine, "", {"max_var_bytes": 0}) as made:
+        for value in (b"x", b""):
+            with pytest.raises(HostFunctionError, match="^Vars are disabled by this host$"):
+                made.vars["key"] = value
 
 
 def test_vars_by_themselves() -> None:
     held = Vars(1000)
     held["ä"] = b"12"
-    assert (held["ä"], len(held), list(held), dict(held), repr(held)) == (b"12", 1, ["ä"], {"ä": b"12"}, "Vars({'ä': b'12'})")
-    wrong: list[tuple[Any, Any]] = [("a", "text"), ("a", 5), (b"a", b"x"), (1, b"x"), ("a", bytearray(b"x"))]
+    assert (held["ä"], len(held), list(held), dict(held), repr(held)) == (
+        b"12",
+        1,
+        ["ä"],
+        {"ä": b"12"},
+        "Vars({'ä': b'12'})",
+    )
+    wrong: list[tuple[Any, Any]] = [("a", "text"), ("a", 5), (b"a", b"x"), (1, b"x"), (1, 5), ("a", None), ("a", [1])]
     for key, value in wrong:
         with pytest.raises(TypeError, match="vars hold bytes by str"):
             held[key] = value
@@ -229,6 +261,11 @@ def test_vars_by_themselves() -> None:
         held["missing"]
     with pytest.raises(KeyError):
         del held["missing"]
+    changing = bytearray(b"xy")
+    for given in (changing, memoryview(changing), array.array("B", changing)):
+        held["ä"] = given  # type: ignore[assignment]
+    changing[0] = 0
+    assert (held["ä"], type(held["ä"]), held.find("ä"), held.find("missing")) == (b"xy", bytes, b"xy", None)
     # Freed room is room again, to the byte.
     del held["ä"]
     held["k"] = bytes(1000 - 49)
@@ -314,7 +351,9 @@ def logger(records: Records) -> Iterator[logging.Logger]:
 
 
 def test_messages_go_to_the_logger(engine: api.Engine, records: Records, logger: logging.Logger) -> None:
-    body = "".join(f"(call $log_{name} (call $copy (i32.const 0) (i32.const {size})))" for size, name in enumerate(LEVELS))
+    body = "".join(
+        f"(call $log_{name} (call $copy (i32.const 0) (i32.const {size})))" for size, name in enumerate(LEVELS)
+    )
     with guest(engine, body, logger=logger) as made:
         made.call("run")
         plugin_id = str(made.id)
@@ -330,9 +369,7 @@ def test_messages_of_any_text(engine: api.Engine, records: Records, logger: logg
     assert records.texts == [text]
 
 
-def test_messages_that_are_not_utf_8_are_replaced(
-    engine: api.Engine, records: Records, logger: logging.Logger
-) -> None:
+def test_messages_that_are_not_utf_8_are_replaced(engine: api.Engine, records: Records, logger: logging.Logger) -> None:
     output(engine, f"(call $log_error {OTHER})", logger=logger)
     assert records.texts == ["��"]
 
@@ -355,7 +392,16 @@ LEVEL = "(call $store_u8 (global.get $value) (call $get_log_level)) (call $out (
 
 @pytest.mark.parametrize(
     ("level", "number"),
-    [(1, 0), (TRACE, 0), (6, 1), (logging.DEBUG, 1), (logging.INFO, 2), (25, 3), (logging.WARNING, 3), (logging.ERROR, 4)],
+    [
+        (1, 0),
+        (TRACE, 0),
+        (6, 1),
+        (logging.DEBUG, 1),
+        (logging.INFO, 2),
+        (25, 3),
+        (logging.WARNING, 3),
+        (logging.ERROR, 4),
+    ],
 )
 def test_the_level_that_guests_see(engine: api.Engine, logger: logging.Logger, level: int, number: int) -> None:
     logger.setLevel(level)

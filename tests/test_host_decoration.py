@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Optional
 
 import pytest
 
 import extism_engines as extism
-from extism_engines import HOST_FN_REGISTRY, CurrentPlugin, Function, Json, Val, ValType, host_fn
+from extism_engines import (
+    HOST_FN_REGISTRY,
+    CurrentPlugin,
+    ExplicitFunction,
+    Function,
+    Json,
+    TypeInferredFunction,
+    Val,
+    ValType,
+    host_fn,
+)
 from extism_engines.engines import api
+from extism_engines.host.functions import check_functions
+from extism_engines.host.values import type_name
 
 from .hosting import calling, holds, status
 from .support import binary
@@ -89,7 +103,8 @@ def test_annotations_that_cannot_pass(annotation: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "annotation", [list, Optional[str], tuple, tuple[int, ...], tuple[tuple[int], int], Any, CurrentPlugin]  # noqa: UP045
+    "annotation",
+    [list, Optional[str], tuple, tuple[int, ...], tuple[tuple[int], int], Any, CurrentPlugin],  # noqa: UP045
 )
 def test_results_that_cannot_pass(annotation: Any) -> None:
     def function() -> Any: ...
@@ -112,6 +127,71 @@ def test_value_types_are_those_of_the_official_sdk() -> None:
     assert repr(Val(ValType.I64, 77)) == "Val(ValType.PTR, 77)"
     function = Function("n", "f", [ValType.I32, ValType.I64], [ValType.F64], print, 1, 2)
     assert (function.args, function.returns, function.f, function.user_data) == ([0, 1], [3], print, (1, 2))
+
+
+def test_the_type_of_handles_is_called_i64() -> None:
+    assert [type_name(kind) for kind in ValType] == ["I32", "I64", "F32", "F64", "V128", "FUNC_REF", "EXTERN_REF"]
+
+
+def test_values_are_those_of_the_official_sdk() -> None:
+    value: Any = Val(ValType.I32, 1)
+    value._assign(7)
+    value.mark = "of one's own"
+    assert (value.value, value.t, value.mark) == (7, ValType.I32, "of one's own")
+
+
+def test_a_decorated_function_is_known_by_its_own_name() -> None:
+    def documented(number: int) -> int:
+        """What it does."""
+        return number
+
+    documented.tag = "kept"  # type: ignore[attr-defined]
+    documented.name = "not this"  # type: ignore[attr-defined]
+    signature = ([ValType.I64], [ValType.I64])
+    for made in (host_fn(name="f")(documented), host_fn(name="f", signature=signature)(documented)):
+        assert (made.__name__, made.__doc__, made.__module__) == ("documented", "What it does.", __name__)
+        assert made.__wrapped__ is documented is inspect.unwrap(made)
+        assert (made.tag, made.name) == ("kept", "f")  # type: ignore[attr-defined]
+        assert isinstance(made, ExplicitFunction)
+
+
+def test_a_function_without_a_name_is_not_given_one() -> None:
+    made = host_fn(name="f", signature=([], []))(functools.partial(print))
+    assert not hasattr(made, "__name__")
+    assert isinstance(made.__wrapped__, functools.partial)
+
+
+@pytest.mark.parametrize("given", [unannotated, print, Val, 5, b"name"])
+def test_decorating_without_parentheses(given: Any) -> None:
+    with pytest.raises(TypeError, match=r"^write @host_fn\(\)"):
+        host_fn(given)
+    assert not HOST_FN_REGISTRY
+
+
+def test_classes_are_made_as_in_the_official_sdk(engine: api.Engine) -> None:
+    seen: list[Any] = []
+
+    def explicit(_plugin: CurrentPlugin, inputs: list[Val], _outputs: list[Val], *more: Any) -> None:
+        seen.append((inputs[0].value, *more))
+
+    def inferred(number: int, *more: Any) -> None:
+        seen.append((number, *more))
+
+    made = [
+        ExplicitFunction("n", "f", [ValType.I64], [], explicit, [1, "x"]),
+        TypeInferredFunction("n", "f", inferred, [1, "x"]),
+        Function("n", "f", [ValType.I64], [], explicit, 1, "x"),
+    ]
+    for function in made:
+        assert (function.key, function.user_data) == (("n", "f"), (1, "x"))
+        with calling(engine, function, "(call $f (i64.const 5)) (i32.const 0)") as plugin:
+            plugin.call("run")
+    assert seen == [(5, 1, "x")] * 3
+    assert (
+        ExplicitFunction("n", "f", [], [], explicit, []).user_data
+        == TypeInferredFunction("n", "f", inferred, []).user_data
+        == ()
+    )
 
 
 # -- user data -------------------------------------------------------------------------------------------------
@@ -162,6 +242,10 @@ ASKS = """(module (import "extism:host/user" "give" (func $f (result i64)))
   (func (export "run") (result i32) (i32.wrap_i64 (call $f))))"""
 
 
+def _plain() -> int:
+    return 6
+
+
 def test_registered_functions_are_the_default(engine: api.Engine) -> None:
     @host_fn()
     def give() -> int:
@@ -184,6 +268,28 @@ def test_registered_functions_are_the_default(engine: api.Engine) -> None:
         assert status(made) == 4
 
 
+@pytest.mark.parametrize("given", [_plain, lambda: None, "f", b"f", 5, [5], [_plain], (None,), {"f": _plain}])
+def test_functions_that_are_none(given: Any) -> None:
+    for make in (extism.CompiledPlugin, extism.Plugin):
+        with pytest.raises(TypeError, match=r"functions=\[…\] takes what @host_fn\(\) makes"):
+            make(binary(ASKS), functions=given)
+
+
+def test_a_function_that_is_not_in_a_list() -> None:
+    with pytest.raises(TypeError, match=r"functions=\[…\] takes what @host_fn\(\) makes, in a list"):
+        extism.Plugin(binary(ASKS), functions=host_fn(name="give")(_plain))  # type: ignore[arg-type]
+
+
+def test_functions_are_those_of_that_moment() -> None:
+    give = host_fn()(_plain)
+    assert check_functions(None) == check_functions([]) == ()
+    assert check_functions(iter([give])) == check_functions({give}) == (give,)
+    given = [give]
+    found = check_functions(given)
+    given.clear()
+    assert found == (give,)
+
+
 def test_one_function_in_several_plugins(engine: api.Engine) -> None:
     @host_fn()
     def give(plugin: CurrentPlugin) -> int:
@@ -191,19 +297,15 @@ def test_one_function_in_several_plugins(engine: api.Engine) -> None:
 
     with extism.Plugin(binary(ASKS), functions=[give], engine=engine) as one:
         with extism.Plugin(binary(ASKS), functions=[give], engine=engine) as two:
-            one.vars["a"] = b""
+            one.vars["a"] = b"x"
             assert (status(one), status(two), status(one)) == (1, 0, 1)
         assert status(one) == 1
 
 
 def test_a_compiled_plugin_keeps_its_functions(engine: api.Engine) -> None:
-    compiled = extism.CompiledPlugin(binary(ASKS), functions=[host_fn(name="give")(_six)], engine=engine)
+    compiled = extism.CompiledPlugin(binary(ASKS), functions=[host_fn(name="give")(_plain)], engine=engine)
     with extism.Plugin(compiled) as made:
         assert status(made) == 6
-
-
-def _six() -> int:
-    return 6
 
 
 def test_a_decorated_function_has_its_low_level_form() -> None:

@@ -72,7 +72,9 @@ def test_the_guest_s_state_is_as_it_left_it(engine: api.Engine) -> None:
         raise ValueError
 
     count = "(i32.store (i32.const 100) (i32.add (i32.load (i32.const 100)) (i32.const 1)))"
-    body = f"{count} (if (i32.lt_u (i32.load (i32.const 100)) (i32.const 4)) (then (call $f))) (i32.load (i32.const 100))"
+    body = (
+        f"{count} (if (i32.lt_u (i32.load (i32.const 100)) (i32.const 4)) (then (call $f))) (i32.load (i32.const 100))"
+    )
     with calling(engine, function, body) as made:
         for _ in range(3):
             with pytest.raises(HostFunctionError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Annotated, Any, Tuple  # noqa: UP035 - users of the official SDK write Tuple
 
 import pytest
@@ -40,7 +41,13 @@ def test_an_explicit_function(engine: api.Engine) -> None:
         return "ignored"
 
     assert isinstance(shout, ExplicitFunction)
-    assert (shout.namespace, shout.name, shout.args, shout.returns, shout.user_data) == (None, "shout", [1], [1], (b"!",))
+    assert (shout.namespace, shout.name, shout.args, shout.returns, shout.user_data) == (
+        None,
+        "shout",
+        [1],
+        [1],
+        (b"!",),
+    )
     assert echo_through(engine, shout, "größe") == "GRÖSSE!".encode()
 
 
@@ -95,6 +102,45 @@ def test_results_of_explicit_functions(engine: api.Engine, kind: ValType, given:
     assert holds(engine, replace, condition)
 
 
+class Whole:
+    """An integer as NumPy has its own: no ``int``, but it says that it is one."""
+
+    def __index__(self) -> int:
+        return 5
+
+
+class Real:
+    """A number that is no ``float``, likewise."""
+
+    def __float__(self) -> float:
+        return 2.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "annotation", "given", "condition"),
+    [
+        (ValType.I32, bool, Whole(), "(i32.eq (call $f) (i32.const 5))"),
+        (ValType.I64, int, Whole(), "(i64.eq (call $f) (i64.const 5))"),
+        (ValType.F32, None, Whole(), "(f32.eq (call $f) (f32.const 5))"),
+        (ValType.F32, None, Real(), "(f32.eq (call $f) (f32.const 2.5))"),
+        (ValType.F64, float, Whole(), "(f64.eq (call $f) (f64.const 5))"),
+        (ValType.F64, float, Real(), "(f64.eq (call $f) (f64.const 2.5))"),
+        (ValType.F64, float, Fraction(5, 2), "(f64.eq (call $f) (f64.const 2.5))"),
+    ],
+)
+def test_results_of_other_numbers(
+    engine: api.Engine, kind: ValType, annotation: Any, given: Any, condition: str
+) -> None:
+    assert holds(engine, _explicit(kind, lambda outputs: setattr(outputs[0], "value", given)), condition)
+    if annotation is not None:
+
+        def give() -> Any:
+            return given
+
+        give.__annotations__["return"] = annotation
+        assert holds(engine, host_fn(name="f")(give), condition)
+
+
 def test_results_are_zero_until_they_are_set(engine: api.Engine) -> None:
     for kind, zero in [(ValType.I32, "i32"), (ValType.I64, "i64"), (ValType.F32, "f32"), (ValType.F64, "f64")]:
         function = ExplicitFunction(None, "f", [], [kind], lambda *_: None)
@@ -107,7 +153,7 @@ def _explicit(kind: ValType, change: Callable[[list[Any]], None]) -> Function:
 
 @pytest.mark.parametrize(
     ("kind", "value"),
-    [(ValType.I32, 1.5), (ValType.I64, "1"), (ValType.I64, None), (ValType.I64, b"x"), (ValType.F32, "1.5"),
+    [(ValType.I32, 1.5), (ValType.I32, Real()), (ValType.I64, "1"), (ValType.I64, None), (ValType.I64, b"x"), (ValType.F32, "1.5"),
      (ValType.F64, None), (ValType.F64, [1.0]), (ValType.F64, 1j), (ValType.F64, 10**400), (ValType.F32, 10**400)],
 )  # fmt: skip
 def test_results_of_the_wrong_type(engine: api.Engine, kind: ValType, value: Any) -> None:
@@ -115,6 +161,9 @@ def test_results_of_the_wrong_type(engine: api.Engine, kind: ValType, value: Any
     error = fails(engine, function, "(drop (call $f)) (i32.const 0)")
     assert isinstance(error.__cause__, OverflowError if isinstance(value, int) else TypeError)
     assert str(error).startswith("host function extism:host/user::f raised ")
+    if isinstance(error.__cause__, TypeError):
+        name = {ValType.I32: "I32", ValType.I64: "I64", ValType.F32: "F32", ValType.F64: "F64"}[kind]
+        assert f" is expected for a result of type {name}, got {type(value).__name__}" in str(error)
 
 
 @pytest.mark.parametrize(

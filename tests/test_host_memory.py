@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import extism_engines as extism
 from extism_engines import CurrentPlugin, ExplicitFunction, HostFunctionError, Memory, Val, ValType
 from extism_engines.engines import api
 from extism_engines.errors import OutOfMemoryError, PluginBusyError, PluginClosedError
+from extism_engines.host.memory import MemoryView
 
 from .support import plugin
 
@@ -170,44 +172,167 @@ def test_reading_a_view(engine: api.Engine) -> None:
     def body(current: CurrentPlugin, given: Val, _result: Val) -> None:
         view = current.input_buffer(given)
         assert view[:] == b"input"
-        assert type(view[:]) is type(view[1:3]) is bytes
-        assert (view[1:3], view[-2:], view[::2], view[9:]) == (b"np", b"ut", b"ipt", b"")
-        assert (view[0], view[-1], list(view), 0x70 in view) == (ord("i"), ord("t"), list(b"input"), True)
-        for index in (5, -6):
+        assert type(view[:]) is type(view[1:3]) is type(view[0]) is bytes
+        assert (view[1:3], view[-2:], view[9:], view[3:1]) == (b"np", b"ut", b"", b"")
+        assert (view[::2], view[1::3], view[::-1], view[3:0:-2], view[:9:4]) == (b"ipt", b"nt", b"tupni", b"un", b"it")
+        assert (view[0], view[-1], view[-5]) == (b"i", b"t", b"i")
+        assert list(view) == [b"i", b"n", b"p", b"u", b"t"] == list(reversed(view))[::-1]
+        assert b"i" in view and b"np" in view and 0x70 in view and b"x" not in view
+        for index in (5, -6, 2**70):
             with pytest.raises(IndexError):
                 view[index]
+        for wrong in (1.0, "1", None):
+            with pytest.raises(TypeError):
+                view[wrong]
 
     during(engine, body)
+
+
+def test_a_view_stands_for_its_bytes(engine: api.Engine) -> None:
+    def body(current: CurrentPlugin, given: Val, result: Val) -> None:
+        view, again = current.input_buffer(given), current.input_buffer(given)
+        for same in (b"input", bytearray(b"input"), memoryview(b"input"), again):
+            assert view == same and same == view and (view != same) is False
+            assert view <= same and view >= same and not view < same
+        for other in (b"inpu", b"", b"INPUT", "input", 5, None, list(b"input")):
+            assert view != other and other != view
+        assert b"inpus" < view < b"inpuu" and bytearray(b"z") > view
+        assert (view + b"!", b"!" + view, view + again) == (b"input!", b"!input", b"inputinput")
+        assert type(bytearray(b"!") + view) is bytearray
+        bad: list[Callable[[], Any]] = [lambda: hash(view), lambda: view + "x", lambda: "x" + view, lambda: view < "x"]
+        for use in bad:
+            with pytest.raises(TypeError):
+                use()
+        # In C, only bytes themselves will do.
+        in_c: list[Callable[..., Any]] = [
+            memoryview,
+            bytearray,
+            lambda it: b"".join([it]),
+            lambda it: struct.unpack_from("<B", it),
+        ]
+        for use in in_c:
+            with pytest.raises(TypeError):
+                use(view)
+        assert struct.unpack_from("<B", view[:]) == (ord("i"),)
+        assert repr(view) == f"<MemoryView of 5 bytes at {given.value}>"
+        current.vars["kept"] = view  # type: ignore[assignment]
+        assert current.vars["kept"] == b"input"
+        current.return_bytes(result, again)
+
+    assert during(engine, body) == b"input"
+
+
+def test_a_view_is_a_result_of_bytes(engine: api.Engine) -> None:
+    @extism.host_fn()
+    def f(current: CurrentPlugin, data: bytes) -> bytes:
+        memory = current.alloc(len(data))
+        view = current.memory(memory)
+        view[:] = data[::-1]
+        return view  # type: ignore[return-value]
+
+    with plugin(engine, f'(func (export "run") (result i32) {CALL})', IMPORT, functions=[f]) as made:
+        assert made.call("run", "abc") == b"cba"
 
 
 def test_a_large_view_is_gone_through_in_one_go(engine: api.Engine) -> None:
     """Byte after byte out of fresh copies would take hours."""
 
     def body(current: CurrentPlugin, given: Val, _result: Val) -> None:
-        assert sum(current.input_buffer(given)) == 300_000
+        view = current.input_buffer(given)
+        assert b"".join(view) == b"\1" * 300_000
+        assert all(view[i] == b"\1" for i in range(0, 300_000, 30))
 
     during(engine, body, b"\1" * 300_000, "(drop (call $f (call $input_offset))) (i32.const 0)")
+
+
+class _Accesses:
+    """A memory that notes which bytes of it are read and written."""
+
+    def __init__(self, data: bytes) -> None:
+        self.memory = self
+        self.data = bytearray(data)
+        self.seen: list[tuple[int, int]] = []
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.seen.append((offset, length))
+        return bytes(self.data[offset : offset + length])
+
+    def write(self, offset: int, data: bytes) -> None:
+        self.seen.append((offset, len(data)))
+        self.data[offset : offset + len(data)] = data
+
+
+def test_a_view_touches_only_what_it_is_asked_for() -> None:
+    kernel: Any = _Accesses(bytes(range(20)))
+    view = MemoryView(kernel, Memory(5, 10))
+    assert (view[3], view[2:4], view[1:8:3], view[8:1:-3], view[4:4]) == (
+        b"\x08",
+        b"\x07\x08",
+        b"\x06\x09\x0c",
+        b"\x0d\x0a\x07",
+        b"",
+    )
+    assert kernel.seen == [(8, 1), (7, 2), (6, 7), (7, 7)]
+    kernel.seen.clear()
+    view[0], view[8:], view[3:3] = b"Z", b"ab", b""
+    assert kernel.seen == [(5, 1), (13, 2)]
+    view[1:8:3] = b"xyz"
+    assert kernel.seen[2:] == [(6, 7), (6, 7)]
+    expected = bytearray(range(20))
+    expected[5:6], expected[13:15], expected[6:13:3] = b"Z", b"ab", b"xyz"
+    assert kernel.data == expected
+
+
+@pytest.mark.parametrize("step", [-4, -3, -1, 1, 2, 3, 7])
+def test_slices_of_views_are_those_of_bytes(step: int) -> None:
+    data = bytes(range(7))
+    for start in (None, *range(-9, 10)):
+        for stop in (None, *range(-9, 10)):
+            index = slice(start, stop, step)
+            kernel: Any = _Accesses(data)
+            view = MemoryView(kernel, Memory(0, 7))
+            assert view[index] == data[index]
+            expected = bytearray(data)
+            fresh = bytes(range(100, 100 + len(data[index])))
+            if fresh or step != 1:
+                expected[index] = fresh
+            view[index] = fresh
+            assert kernel.data == expected
+            with pytest.raises(ValueError, match="bytes can be written there"):
+                view[index] = fresh + b"x"
+            assert kernel.data == expected
 
 
 def test_writing_through_a_view(engine: api.Engine) -> None:
     def body(current: CurrentPlugin, given: Val, result: Val) -> None:
         view = current.input_buffer(given)
         view[0] = ord("I")
-        view[1:3] = b"NP"
-        view[-1:] = b"T"
+        view[-4] = b"N"
+        view[2:3] = bytearray(b"P")
+        view[-1:] = memoryview(b"T")
         assert view[:] == b"INPuT"
+        view[::2] = b"ipt"
+        view[3::-2] = b"un"
+        assert view[:] == b"input"
         again = current.memory(current.memory_at_offset(given))
+        view[:] = again
         view[:] = b"other"
         assert again[:] == b"other"
         for wrong in (b"longer than it", b"less", b""):
-            with pytest.raises(ValueError, match="the block has 5 bytes"):
+            with pytest.raises(ValueError, match=f"5 bytes can be written there, not {len(wrong)}"):
                 view[:] = wrong
-        with pytest.raises(IndexError):
-            view[5] = 0
-        with pytest.raises(ValueError, match="range"):
-            view[0] = 256
-        with pytest.raises(TypeError):
-            view[:] = "text"
+        for index in (5, -6):
+            with pytest.raises(IndexError):
+                view[index] = 0
+        for number in (256, -1):
+            with pytest.raises(ValueError, match="range"):
+                view[0] = number
+        for no_byte in ("x", b"", b"xy", 1.0, None):
+            with pytest.raises(TypeError):
+                view[0] = no_byte
+        for no_bytes in ("other", [1, 2, 3, 4, 5], 5, None):
+            with pytest.raises(TypeError):
+                view[:] = no_bytes
         assert again[:] == b"other"
         result.value = given.value
 

@@ -206,6 +206,46 @@ def test_the_host_frees_the_last_block_as_any_other(bench: Bench) -> None:
         bench.kernel.free(handle)
 
 
+def test_the_host_takes_blocks(bench: Bench) -> None:
+    """Its bytes come out, and it is free as any other freed block, wherever it lies and however long it is."""
+    bench.begin(b"input")
+    for size in (1, 16, 47, 48, 49, 5000, 200_000):
+        data = bytes(i % 251 for i in range(size))
+        for behind in (False, True):  # whether it is the last block
+            handle = bench.kernel.store_block(data)
+            rest = bench.alloc(10) if behind else 0
+            assert bench.kernel.take(handle) == data
+            assert (bench.length(handle), bench.kernel.length(handle)) == (0, 0)
+            assert bench.kernel.take(handle) is None
+            assert bench.length(rest) == (10 if behind else 0)
+    assert bench.kernel.take(bench.input_offset()) == b"input"
+    assert bench.input_length() == 0
+
+
+def test_a_block_at_the_very_end_is_taken(bench: Bench) -> None:
+    """Where fewer bytes follow its header than are read with one."""
+    for size in (16, 20, 48):
+        bench.begin()
+        capacity = (size + 15) & -16
+        while (room := bench.kernel.memory.size - bench.kernel.store_block(b"x") - 16 - 32 - capacity) < 0:
+            bench.alloc(api.PAGE_SIZE)
+        bench.alloc(room)
+        handle = bench.alloc(size)
+        assert handle + capacity == bench.kernel.memory.size
+        bench.kernel.memory.write(handle, bytes(range(size)))
+        assert bench.kernel.take(handle) == bytes(range(size))
+        assert bench.kernel.take(handle) is None
+        assert bench.alloc(size) == handle
+
+
+@pytest.mark.parametrize("bogus", [0, 1, 15, 1024, 1041, 65536, 10**6, 2**32, 2**32 + 1040, 2**63, MAX64, -1, -16])
+def test_nothing_is_taken_where_no_block_begins(bench: Bench, bogus: int) -> None:
+    handle = bench.kernel.store_block(b"here")
+    assert bench.kernel.take(bogus) is None
+    assert bench.kernel.take(handle + 16) is None
+    assert bench.kernel.block(handle) == b"here"
+
+
 def test_reset(bench: Bench) -> None:
     bench.begin(b"input")
     block = bench.alloc(100)
@@ -236,8 +276,8 @@ def test_allocation_at_random(bench: Bench) -> None:
     for step in range(1500):
         if live and rng.random() < 0.45:
             handle = rng.choice(list(live))
-            assert bench.kernel.block(handle) == live.pop(handle)
-            (bench.free if rng.random() < 0.5 else bench.kernel.free)(handle)
+            assert bench.kernel.block(handle) == live[handle]
+            assert rng.choice((bench.free, bench.kernel.free, bench.kernel.take))(handle) in (None, live.pop(handle))
             assert bench.length(handle) == 0
         else:
             data = rng.randbytes(rng.choice((1, 15, 16, 17, 100, 130, 5000, 40000)))
@@ -272,7 +312,7 @@ def test_a_guest_that_overwrites_everything_harms_only_itself(bench: Bench) -> N
             bench.free(block)
             bench.length(block)
             bench.kernel.block(block)
-            bench.kernel.free(block)
+            rng.choice((bench.kernel.free, bench.kernel.take))(block)
         for _ in range(20):
             handle = bench.alloc(rng.randrange(1, 5000))
             assert handle == 0 or handle >= LAYOUT.input

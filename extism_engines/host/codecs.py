@@ -12,6 +12,8 @@ import attrs
 
 from ..errors import UnsupportedFeatureError
 from .current import CurrentPlugin
+from .handles import read_handle
+from .memory import MemoryView, as_bytes
 from .values import ValType, check_number
 
 
@@ -167,13 +169,13 @@ def _block(decode: Callable[[bytes], Any], encode: Callable[[Any], Any]) -> Conv
 
     def to_handle(plugin: CurrentPlugin, value: Any) -> int:
         data = encode(value)
-        if not isinstance(data, (bytes, bytearray, memoryview)):
+        if not isinstance(data, (bytes, bytearray, memoryview, MemoryView)):
             raise TypeError(f"bytes expected, got {type(data).__name__}")
-        return plugin.write_handle(bytes(data))
+        return plugin._kernel.store_block(as_bytes(data))
 
     return Conversion(
         ValType.I64,
-        lambda plugin, handle: decode(plugin.read_handle(handle, "argument")),
+        lambda plugin, handle: decode(read_handle(plugin._kernel, handle, "argument")),
         to_handle,
     )
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .. import wasm
 from ..errors import HostFunctionError, UnsupportedFeatureError
 from .codecs import Signature, infer
 from .current import CurrentPlugin
-from .values import WASM_TYPES, Val, ValType, check_number
+from .values import WASM_TYPES, Val, ValType, check_number, type_name
 
 NAMESPACE = "extism:host/user"
 """Where guests import the user's functions from, unless told otherwise."""
@@ -64,7 +65,7 @@ class Function:
             )
         except KeyError as error:
             raise UnsupportedFeatureError(
-                f"host function {'::'.join(self.key)}: values of type {error.args[0].name} cannot pass to Python"
+                f"host function {'::'.join(self.key)}: values of type {type_name(error.args[0])} cannot pass to Python"
             ) from None
 
     def bind(self, plugin: CurrentPlugin) -> Callable[..., Any]:
@@ -93,9 +94,9 @@ class Function:
             return None
         return values if len(values) != 1 else values[0]
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the Python function in its low-level form: plugin, inputs, outputs."""
-        return self.f(*args)
+        return self.f(*args, **kwargs)
 
 
 def _values(outputs: list[Val], kinds: tuple[ValType, ...]) -> tuple[int | float, ...]:
@@ -104,42 +105,96 @@ def _values(outputs: list[Val], kinds: tuple[ValType, ...]) -> tuple[int | float
         raise TypeError(f"{len(kinds)} outputs expected, {len(outputs)} are there")
     for slot, kind in zip(outputs, kinds, strict=True):
         if not isinstance(slot, Val) or slot.t is not kind:
-            raise TypeError(f"an output of type {kind.name} expected, got {slot!r:.100}")
+            raise TypeError(f"an output of type {type_name(kind)} expected, got {slot!r:.100}")
     return tuple(check_number(kind, slot.value) for slot, kind in zip(outputs, kinds, strict=True))
 
 
 class ExplicitFunction(Function):
-    """A host function whose signature was given: it gets the plugin, inputs and outputs."""
+    """A host function whose signature was given: it gets the plugin, inputs and outputs.
+
+    It has name, documentation and attributes of the Python function, which is its ``__wrapped__``.
+    """
+
+    __name__: str
+    __wrapped__: Callable[..., Any]
+
+    def __init__(
+        self,
+        namespace: str | None,
+        name: str,
+        args: Sequence[ValType],
+        returns: Sequence[ValType],
+        func: Callable[..., Any],
+        user_data: Sequence[Any] = (),
+    ) -> None:
+        """
+        Raises:
+            ValueError: A type is none of :class:`ValType`.
+            UnsupportedFeatureError: It is a vector or reference type.
+        """
+        # First, so that attributes of the Python function never stand in for this one's own.
+        functools.update_wrapper(self, func)
+        super().__init__(namespace, name, args, returns, func, *user_data)
+        self.func = func
 
 
-class TypeInferredFunction(Function):
+class TypeInferredFunction(ExplicitFunction):
     """A host function whose signature was inferred from its annotations."""
 
     def __init__(
-        self, namespace: str | None, name: str, function: Callable[..., Any], user_data: Sequence[Any]
+        self, namespace: str | None, name: str, func: Callable[..., Any], user_data: Sequence[Any] = ()
     ) -> None:
-        self._signature: Signature = infer(function, len(user_data))
-        self._function = function
+        """
+        Raises:
+            TypeError: The annotations do not say how the function is to be called.
+        """
+        signature = infer(func, len(user_data))
         super().__init__(
             namespace,
             name,
-            [param.type for param in self._signature.params],
-            [result.type for result in self._signature.results],
-            self._low_level,
-            *user_data,
+            [param.type for param in signature.params],
+            [result.type for result in signature.results],
+            _low_level(signature, func),
+            user_data,
         )
+        self.__wrapped__ = func
+        self._signature = signature
+        self._function = func
 
     def _run(self, plugin: CurrentPlugin, numbers: tuple[Any, ...]) -> Any:
         signature = self._signature
         given = self._function(*signature.decode(plugin, numbers), *self.user_data)
         return signature.encode(plugin, given)
 
-    def _low_level(self, plugin: CurrentPlugin, inputs: list[Val], outputs: list[Val], *user_data: Any) -> None:
-        signature = self._signature
+
+def _low_level(signature: Signature, function: Callable[..., Any]) -> Callable[..., None]:
+    """The form with plugin, inputs and outputs of a function that takes and gives plain values."""
+
+    @functools.wraps(function)
+    def run(plugin: CurrentPlugin, inputs: list[Val], outputs: list[Val], *user_data: Any) -> None:
         values = signature.decode(plugin, tuple(value.value for value in inputs))
-        given = signature.encode(plugin, self._function(*values, *user_data))
+        given = signature.encode(plugin, function(*values, *user_data))
         for slot, value in zip(outputs, given if isinstance(given, tuple) else (given,), strict=False):
             slot.value = value
+
+    return run
+
+
+def check_functions(functions: Iterable[Function] | None) -> tuple[Function, ...]:
+    """What a caller passes as ``functions=``, at this moment; nothing for ``None``.
+
+    Raises:
+        TypeError: It is not an iterable of what :func:`host_fn` makes.
+    """
+    if functions is None:
+        return ()
+    if not isinstance(functions, Iterable):
+        raise TypeError(f"functions=[…] takes what @host_fn() makes, in a list, not {functions!r:.100}")
+    found = tuple(functions)
+    for each in found:
+        if not isinstance(each, Function):
+            raise TypeError(f"functions=[…] takes what @host_fn() makes, not {each!r:.100}")
+    return found
 
 
 def _further_arguments(user_data: object) -> list[Any]:
@@ -162,7 +217,7 @@ def host_fn(
     namespace: str | None = None,
     signature: tuple[Sequence[ValType], Sequence[ValType]] | None = None,
     user_data: bytes | Sequence[Any] | None = None,
-) -> Callable[[Callable[..., Any]], Function]:
+) -> Callable[[Callable[..., Any]], ExplicitFunction]:
     """Makes a host function of a Python function, and registers it.
 
     Args:
@@ -177,21 +232,23 @@ def host_fn(
 
     Raises:
         TypeError: An annotation is missing or cannot pass, or the function does not take as many arguments as it would
-            get.
+            get; or ``@host_fn`` was written without parentheses.
         UnsupportedFeatureError: A type of the signature is a vector or a reference.
     """
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"write @host_fn(): its first argument is what guests import, not {name!r:.100}")
     data = _further_arguments(user_data)
 
-    def decorate(function: Callable[..., Any]) -> Function:
+    def decorate(function: Callable[..., Any]) -> ExplicitFunction:
         given_name = name or getattr(function, "__name__", None)
         if not given_name:
             raise TypeError("a host function without a name of its own needs name=…")
-        made: Function
+        made: ExplicitFunction
         if signature is None:
             made = TypeInferredFunction(namespace, given_name, function, data)
         else:
             params, results = signature
-            made = ExplicitFunction(namespace, given_name, params, results, function, *data)
+            made = ExplicitFunction(namespace, given_name, params, results, function, data)
         HOST_FN_REGISTRY.append(made)
         return made
 

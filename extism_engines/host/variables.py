@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping
 
 from ..errors import HostFunctionError
+from .memory import as_bytes
 
 _PER_ENTRY = 48
 """Bytes that an entry counts beside its key and value."""
@@ -27,20 +28,38 @@ class Vars(MutableMapping[str, bytes]):
     def __getitem__(self, key: str) -> bytes:
         return self._values[key]
 
+    def find(self, key: str) -> bytes | None:
+        """A variable, or ``None``: the short way of ``get``."""
+        return self._values.get(key)
+
     def __setitem__(self, key: str, value: bytes) -> None:
-        """Sets a variable.
+        """Sets a variable; the empty value takes it away.
+
+        An empty variable and one that is not there are the same to a guest, whose ``var_get`` gives handle 0 for both
+        and whose ``var_set`` with handle 0 deletes. So that host and guest always see the same, none is kept here.
+
+        Args:
+            key: Its name.
+            value: Its bytes, which are copied from whatever holds bytes.
 
         Raises:
             HostFunctionError: Variables are disabled, or the store would be over its size. What it replaces does not
                 count.
+            TypeError: The key is not text, or the value does not hold bytes.
         """
-        if not isinstance(key, str) or not isinstance(value, bytes):
-            raise TypeError(f"vars hold bytes by str, not {type(value).__name__} by {type(key).__name__}")
+        if type(value) is not bytes:
+            value = _copied(key, value)
+        if not isinstance(key, str):
+            raise TypeError(f"vars hold bytes by str, not by {type(key).__name__}")
         self.check_enabled()
-        used = self._used - self._size_of(key) + _PER_ENTRY + len(key.encode()) + len(value)
-        if used > self._max_bytes:
-            raise HostFunctionError("Variable store is full", exit_code=-1)
-        self._values[key] = value
+        used = self._used - self._size_of(key)
+        if value:
+            used += _PER_ENTRY + len(key.encode()) + len(value)
+            if used > self._max_bytes:
+                raise HostFunctionError("Variable store is full", exit_code=-1)
+            self._values[key] = value
+        else:
+            self._values.pop(key, None)
         self._used = used
 
     def __delitem__(self, key: str) -> None:
@@ -67,14 +86,25 @@ class Vars(MutableMapping[str, bytes]):
         return 0 if value is None else _PER_ENTRY + len(key.encode()) + len(value)
 
 
+def _copied(key: object, value: object) -> bytes:
+    try:
+        return as_bytes(value)
+    except TypeError:
+        raise TypeError(f"vars hold bytes by str, not {type(value).__name__} by {type(key).__name__}") from None
+
+
 def merge_config(base: Mapping[str, str], update: Mapping[str, str | None] | None) -> dict[str, str]:
     """The manifest's config with the caller's on top; ``None`` takes a key away.
 
     Raises:
-        TypeError: A key or value is not text. Nothing is ever ignored.
+        TypeError: What is on top is no mapping, or a key or value of it is not text. Nothing is ever ignored.
     """
     config = dict(base)
-    for key, value in (update or {}).items():
+    if update is None:
+        return config
+    if not isinstance(update, Mapping):
+        raise TypeError(f"config is a mapping of text to text, such as a dict, not {type(update).__name__}")
+    for key, value in update.items():
         if not isinstance(key, str) or not isinstance(value, (str, type(None))):
             raise TypeError(f"config holds text by text; {key!r} has {type(value).__name__}")
         if value is None:

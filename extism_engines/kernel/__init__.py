@@ -208,7 +208,9 @@ class Kernel:
             if mark != _LIVE:
                 return None
             in_sight = used <= _GLANCE
-            return capacity, glance[_HEADER_BYTES : _HEADER_BYTES + used] if in_sight else self.memory.read(handle, used)
+            return capacity, glance[_HEADER_BYTES : _HEADER_BYTES + used] if in_sight else self.memory.read(
+                handle, used
+            )
         except IndexError:
             # The last block of a full memory, or a header that a guest has written over.
             return self._look_at_the_end(handle)

@@ -206,20 +206,26 @@ def test_the_host_frees_the_last_block_as_any_other(bench: Bench) -> None:
         bench.kernel.free(handle)
 
 
-def test_the_host_takes_blocks(bench: Bench) -> None:
+@pytest.mark.parametrize("before", [0, 2900, 3000, 3100, 60_000])
+def test_the_host_takes_blocks(bench: Bench, before: int) -> None:
     """Its bytes come out, and it is free as any other freed block, wherever it lies and however long it is."""
     bench.begin(b"input")
+    bench.alloc(before)
     for size in (1, 16, 47, 48, 49, 5000, 200_000):
         data = bytes(i % 251 for i in range(size))
-        for behind in (False, True):  # whether it is the last block
+        for behind in (False, True):  # whether another block follows
             handle = bench.kernel.store_block(data)
             rest = bench.alloc(10) if behind else 0
             assert bench.kernel.take(handle) == data
             assert (bench.length(handle), bench.kernel.length(handle)) == (0, 0)
             assert bench.kernel.take(handle) is None
             assert bench.length(rest) == (10 if behind else 0)
+            bench.free(rest)
     assert bench.kernel.take(bench.input_offset()) == b"input"
     assert bench.input_length() == 0
+    bench.begin(b"x")
+    memory = bench.kernel.memory
+    assert not any(memory.read(LAYOUT.input + 1, memory.size - LAYOUT.input - 1))
 
 
 def test_a_block_at_the_very_end_is_taken(bench: Bench) -> None:

@@ -21,8 +21,8 @@ class Environment:
     """Config, vars, logging and HTTP for one plugin instance."""
 
     def __init__(self, plugin: CurrentPlugin, vars: Vars, logger: logging.Logger, plugin_id: str) -> None:
-        self._plugin = plugin
         self._kernel = plugin._kernel
+        self._config = plugin.config
         self._vars = vars
         self._logger = logger
         self._id = plugin_id
@@ -45,7 +45,7 @@ class Environment:
     # -- config and vars -----------------------------------------------------------------------------------
 
     def _config_get(self, key: int) -> int:
-        value = self._plugin.config.get(self._take_text(key, "config key"))
+        value = self._config.get(self._take_text(key, "config key"))
         return 0 if value is None else self._kernel.store_block(value.encode())
 
     def _var_get(self, key: int) -> int:

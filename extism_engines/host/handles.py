@@ -17,17 +17,17 @@ def read_handle(kernel: Kernel, handle: int, what: str) -> bytes:
     Raises:
         HostFunctionError: The handle is neither 0 nor the start of a block.
     """
-    return _checked(kernel.block(handle), handle, what)
+    data = kernel.block(handle)
+    return _without_block(handle, what) if data is None else data
 
 
 def take_handle(kernel: Kernel, handle: int, what: str) -> bytes:
     """As :func:`read_handle`; the block is then freed."""
-    return _checked(kernel.take(handle), handle, what)
+    data = kernel.take(handle)
+    return _without_block(handle, what) if data is None else data
 
 
-def _checked(data: bytes | None, handle: int, what: str) -> bytes:
-    if data is not None:
-        return data
+def _without_block(handle: int, what: str) -> bytes:
     if not handle:
         return b""
     raise HostFunctionError(f"invalid handle offset for {what}: {handle & (1 << 64) - 1}", exit_code=-1)

@@ -52,20 +52,19 @@ class Vars(MutableMapping[str, bytes]):
         if not isinstance(key, str):
             raise TypeError(f"vars hold bytes by str, not by {type(key).__name__}")
         self.check_enabled()
-        used = self._used - self._size_of(key)
-        if value:
-            used += _PER_ENTRY + len(key.encode()) + len(value)
-            if used > self._max_bytes:
-                raise HostFunctionError("Variable store is full", exit_code=-1)
-            self._values[key] = value
-        else:
-            self._values.pop(key, None)
-        self._used = used
+        if not value:
+            self.pop(key, None)
+            return
+        before = self._values.get(key)
+        more = len(value) - len(before) if before is not None else _PER_ENTRY + len(key.encode()) + len(value)
+        if self._used + more > self._max_bytes:
+            raise HostFunctionError("Variable store is full", exit_code=-1)
+        self._values[key] = value
+        self._used += more
 
     def __delitem__(self, key: str) -> None:
-        size = self._size_of(key)
-        del self._values[key]
-        self._used -= size
+        value = self._values.pop(key)
+        self._used -= _PER_ENTRY + len(key.encode()) + len(value)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -80,10 +79,6 @@ class Vars(MutableMapping[str, bytes]):
         """Raises ``HostFunctionError`` when this plugin may not set variables."""
         if not self._max_bytes:
             raise HostFunctionError("Vars are disabled by this host", exit_code=-1)
-
-    def _size_of(self, key: str) -> int:
-        value = self._values.get(key)
-        return 0 if value is None else _PER_ENTRY + len(key.encode()) + len(value)
 
 
 def _copied(key: object, value: object) -> bytes:

@@ -186,10 +186,10 @@ class Plugin:
         """
         if type(data) is not bytes:
             data = _input_bytes(data)
-        if self._worker is not None:
-            output = self._worker.run(lambda: self._call(function_name, data, host_context))
-        else:
+        if self._worker is None:
             output = self._call(function_name, data, host_context)
+        else:
+            output = self._worker.run(lambda: self._call(function_name, data, host_context))
         return output if parse is None else parse(output)
 
     def _call(self, name: str, data: bytes, host_context: Any) -> bytes:

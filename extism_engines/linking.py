@@ -83,9 +83,7 @@ def order(linkables: Sequence[Linkable]) -> list[Linkable]:
 
 
 def _takes_from(importer: Linkable, provider: Linkable) -> bool:
-    return any(
-        wanted.module == provider.name and wanted.name in provider.exports for wanted in importer.imports
-    )
+    return any(wanted.module == provider.name and wanted.name in provider.exports for wanted in importer.imports)
 
 
 def check(linkables: Sequence[Linkable], offers: Offers, remedies: Mapping[str, str]) -> None:

@@ -41,7 +41,10 @@ def cycle(engine: str, kind: str) -> Callable[[], None]:
     compiled = extism.CompiledPlugin(wasm, engine=engine, functions=[back])
 
     def live() -> None:
-        made = extism.Plugin(wasm if kind == "compiled" else compiled, engine=engine, functions=[back])
+        if kind == "compiled":
+            made = extism.Plugin(wasm, engine=engine, functions=[back])
+        else:
+            made = extism.Plugin(compiled)
         use(made)
         if kind != "forgotten":
             made.close()

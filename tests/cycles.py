@@ -41,10 +41,7 @@ def cycle(engine: str, kind: str) -> Callable[[], None]:
     compiled = extism.CompiledPlugin(wasm, engine=engine, functions=[back])
 
     def live() -> None:
-        if kind == "compiled":
-            made = extism.Plugin(wasm, engine=engine, functions=[back])
-        else:
-            made = extism.Plugin(compiled)
+        made = extism.Plugin(wasm, engine=engine, functions=[back]) if kind == "compiled" else extism.Plugin(compiled)
         use(made)
         if kind != "forgotten":
             made.close()

@@ -328,7 +328,8 @@ def segment_fault(trap: errors.TrapError) -> errors.Error:
     return trap
 
 
-_STATE = struct.Struct("<4q")
+EXCHANGE_STATE = struct.Struct("<4q")
+"""The state words of an exchange."""
 
 
 def generic_exchange(entry: Func, memory: Memory, layout: ExchangeLayout, make_room: Callable[[int], None]) -> Exchange:
@@ -340,7 +341,7 @@ def generic_exchange(entry: Func, memory: Memory, layout: ExchangeLayout, make_r
             make_room(end)
         memory.write(layout.input, data)
         entry(len(data))
-        status, offset, length, error = _STATE.unpack(memory.read(layout.state, _STATE.size))
+        status, offset, length, error = EXCHANGE_STATE.unpack(memory.read(layout.state, EXCHANGE_STATE.size))
         if status or error:
             return None
         return memory.read(offset, length)

@@ -25,6 +25,7 @@ _LIVE = 0x4C4956455F424C4B
 _NO_MARK = bytes(8)
 _STATE = struct.Struct("<5Q")  # status, output offset, output length, error handle, input handle
 _STATUS = struct.Struct("<q")
+_ERROR = 24
 _TOP = 48
 _BOUNDS = struct.Struct("<3Q")  # top of the heap, where it was before a block was taken back, bytes of memory
 _BOUNDS_BYTES = _BOUNDS.size
@@ -296,7 +297,7 @@ class Kernel:
 
     def set_error(self, text: bytes) -> None:
         """Sets the error text of the running call."""
-        self.memory.write(24, _WORD.pack(self.store_block(text)))
+        self.memory.write(_ERROR, _WORD.pack(self.store_block(text)))
 
 
 __all__ = ["LAYOUT", "NAMESPACE", "Kernel", "KernelCode"]

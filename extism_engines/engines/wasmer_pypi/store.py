@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import struct
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -13,11 +12,10 @@ import wasmer
 from ... import errors
 from ...wasm.types import ExternType, FuncType, GlobalType, MemoryType, TableType, ValueType
 from .. import api
+from ..numbers import wrap
 from . import traps
 from .module import Group, WasmerModule, native_func_type
 from .stack import make_gauge
-
-_HALVES = {ValueType.I32: 1 << 31, ValueType.I64: 1 << 63}
 
 
 class WasmerStore(api.Store):
@@ -163,24 +161,6 @@ class WasmerFunc(api.Func):
         if results is None:
             return ()
         return tuple(results) if isinstance(results, (list, tuple)) else (results,)
-
-
-def wrap(kind: ValueType, value: Any) -> int | float:
-    """A number as its type holds it: integers of any size are cut to the width of the type, signed.
-
-    Raises:
-        TypeError: It is not a number, or not one of that kind.
-    """
-    half = _HALVES.get(kind)
-    if half is None:
-        if not isinstance(value, (int, float)):
-            raise TypeError(f"{kind} expected, got {type(value).__name__}")
-        return float(value)
-    if not isinstance(value, int):
-        raise TypeError(f"{kind} expected, got {type(value).__name__}")
-    if -half <= value < half:
-        return value
-    return ((value + half) & (2 * half - 1)) - half
 
 
 def _host_entry(store: weakref.ref[WasmerStore], index: int, type: FuncType) -> Callable[..., Any]:
@@ -346,8 +326,6 @@ def _native(extern: api.Extern) -> Any:
 
 # -- one call in one crossing ------------------------------------------------------------------------------
 
-_STATE = struct.Struct("<4q")
-
 
 def _prepare_exchange(
     store: WasmerStore,
@@ -360,7 +338,7 @@ def _prepare_exchange(
     call = entry.native
     fill_budget = store.fill_budget
     start, state = layout.input, layout.state
-    read_state = _STATE.unpack_from
+    read_state = api.EXCHANGE_STATE.unpack_from
 
     def exchange(data: bytes) -> bytes | None:
         if store.closed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from operator import attrgetter
 from typing import NamedTuple
@@ -70,16 +71,30 @@ class ModuleEditor:
 
     def assemble(self) -> bytes:
         """The module with all changes; sections without any are copied as they are."""
+        wasm = self._wasm
+        edits = sorted(self._edits, key=attrgetter("start"))
+        starts = [edit.start for edit in edits]
         parts = [MODULE_HEADER]
         missing = self._new_sections()
+        # Unchanged sections wait here to be copied together: a module may have a hundred thousand of them.
+        run_start = run_end = len(MODULE_HEADER)
         for section in self._sections:
-            if section.id is not SectionId.CUSTOM:
-                while missing and SECTION_ORDER[next(iter(missing))] < SECTION_ORDER[section.id]:
-                    parts.append(missing.pop(next(iter(missing))))
-            if section.offset not in self._dropped:
-                parts.append(self._assemble_section(section))
-        parts += missing.values()
+            before = _take_before(missing, section)
+            inside = edits[bisect_left(starts, section.start) : bisect_left(starts, section.end)]
+            changed = inside or self._changes(section)
+            if before or changed:
+                parts += (wasm[run_start:run_end], *before)
+                run_start = section.offset
+                if changed:
+                    parts.append(self._assemble_section(section, inside))
+                    run_start = section.end
+            run_end = section.end
+        parts += (wasm[run_start:run_end], *missing.values())
         return b"".join(parts)
+
+    def _changes(self, section: Section) -> bool:
+        """Whether a section changes by anything else than edits inside."""
+        return section.offset in self._dropped or section.id in self._replaced or section.id in self._appended
 
     def _new_sections(self) -> dict[SectionId, bytes]:
         """Sections that must be made, in the order of modules."""
@@ -90,15 +105,21 @@ class ModuleEditor:
             if section_id not in present
         }
 
-    def _assemble_section(self, section: Section) -> bytes:
-        wasm = self._wasm
+    def _assemble_section(self, section: Section, edits: list[Edit]) -> bytes:
+        if section.offset in self._dropped:
+            return b""
         if section.id in self._replaced:
             return encode_section(section.id, self._replaced[section.id])
-        edits = [edit for edit in self._edits if section.start <= edit.start < section.end]
         items = self._appended.get(section.id, [])
-        if not edits and not items:
-            return wasm[section.offset : section.end]
-        cursor = section.cursor(wasm)
+        cursor = section.cursor(self._wasm)
         count = cursor.u32()
-        content = apply_edits(wasm, cursor.pos, section.end, edits)
+        content = apply_edits(self._wasm, cursor.pos, section.end, edits)
         return encode_section(section.id, encode_unsigned(count + len(items)) + content + b"".join(items))
+
+
+def _take_before(missing: dict[SectionId, bytes], section: Section) -> list[bytes]:
+    """Takes out the new sections that belong before a section; custom sections may be anywhere."""
+    if section.id is SectionId.CUSTOM:
+        return []
+    place = SECTION_ORDER[section.id]
+    return [missing.pop(new) for new in tuple(missing) if SECTION_ORDER[new] < place]

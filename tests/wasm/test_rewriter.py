@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 import wasmtime
 
 from extism_engines.errors import InstantiationError, LinkError, MalformedModuleError, OutOfMemoryError
-from extism_engines.wasm import START_EXPORT, FuncType, Limits, Needs, prepare, read_module
-from extism_engines.wasm.binary import encode_name
+from extism_engines.wasm import START_EXPORT, FuncType, GlobalType, Limits, Needs, ValueType, prepare, read_module
+from extism_engines.wasm.binary import encode_name, encode_section
 from extism_engines.wasm.sections import SectionId
 
 from . import samples
-from .builder import custom, module, section, wat
+from .builder import body, custom, module, section, wat
 
 NOTHING = Needs()
 
@@ -195,6 +196,29 @@ def test_sections_that_do_not_change_are_copied() -> None:
     wasm = module(section(1, b"\x60\x80\0\0"), custom("x", b"\xff"), section(5, b"\0\x81\0"))
     prepared = prepare(wasm, Needs(memory_pages=1)).wasm
     assert prepared == module(section(1, b"\x60\x80\0\0"), custom("x", b"\xff"), section(5, b"\x01\x01\x01"))
+
+
+def test_new_sections_come_between_sections_that_are_copied() -> None:
+    types, functions = section(1, b"\x60\0\0"), section(3, b"\0")
+    marks = [custom(mark, mark.encode()) for mark in "abcd"]
+    start, code = encode_section(8, b"\0"), section(10, body(b""))
+    wasm = module(marks[0], types, marks[1], functions, marks[2], start, marks[3], code)
+    prepared = prepare(wasm, NOTHING).wasm
+    exported = section(7, encode_name("extism-engines:start") + b"\0\0")
+    assert prepared == module(marks[0], types, marks[1], functions, marks[2], exported, marks[3], code)
+
+
+def test_many_sections_and_many_edits_take_linear_time() -> None:
+    count = 20_000
+    names = [encode_name(str(index)) + b"\x03\0" for index in range(count)]
+    declared = section(1, b"\x60\0\0"), section(3, b"\0"), section(6, b"\x7f\0\x41\0\x0b")
+    wasm = module(*declared, section(7, *names), custom("") * count, section(10, body(b"\x10\0")))
+    begun = time.process_time()
+    prepared = prepare(wasm, Needs(stack_budget=True)).wasm
+    # Half a second; the product of the two takes a minute.
+    assert time.process_time() - begun < 10
+    assert read_module(prepared).custom_sections == ("",) * count
+    assert all(export.type == GlobalType(ValueType.I32, mutable=False) for export in read_module(prepared).exports)
 
 
 def test_exports_with_long_names_survive() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from types import MappingProxyType, TracebackType
+from types import FrameType, MappingProxyType, TracebackType
 from typing import Any, NoReturn, TypeVar
 
 from . import errors
@@ -196,9 +197,7 @@ class Plugin:
         """One call, on the plugin's thread. This is the hot path: what is rare is done elsewhere."""
         with self._lock:
             if self._calling:
-                raise errors.PluginBusyError(
-                    "cannot make reentrant calls into plugin", plugin=str(self._id), function=name, engine=self.engine
-                )
+                self._refuse_inside_call()
             self._calling = True
             try:
                 if self._owner is not None:
@@ -287,6 +286,10 @@ class Plugin:
 
     def _explain(self, error: errors.Error, name: str) -> errors.Error:
         """Gives an error what only this room knows. An error text that the guest had set goes before a trap."""
+        if isinstance(error, errors.EngineFailureError):
+            # Nobody knows what state it left: the next call finds fresh instances.
+            self._entries.clear()
+            self._must_begin_anew = True
         if isinstance(error, errors.TrapError) and self._instance is not None:
             kernel = self._instance.kernel
             text = kernel.error
@@ -327,7 +330,8 @@ class Plugin:
 
     def _reset(self) -> None:
         with self._lock:
-            self._refuse_inside_call("reset")
+            if self._calling:
+                self._refuse_inside_call()
             if self._closed:
                 raise errors.PluginClosedError("the plugin is closed")
             self._check_thread("reset")
@@ -350,7 +354,8 @@ class Plugin:
 
     def _close(self) -> None:
         with self._lock:
-            self._refuse_inside_call("close")
+            if self._calling:
+                self._refuse_inside_call()
             self._closed = True
             self._drop_instance()
             if self._owns_compiled_plugin:
@@ -392,11 +397,18 @@ class Plugin:
         if instance is not None:
             instance.close()
 
-    def _refuse_inside_call(self, what: str) -> None:
-        if self._calling:
-            raise errors.PluginBusyError(
-                f"cannot {what} a plugin from inside a call of it", plugin=str(self._id), engine=self.engine
-            )
+    def _refuse_inside_call(self) -> None:
+        """Refuses what comes from inside a call of this plugin. Called when one is said to be running, which may be
+        wrong: a signal handler that raises at the wrong moment makes CPython 3.10 skip a ``finally``, so the stack is
+        asked."""
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None:
+            if frame.f_code is Plugin._call.__code__ and frame.f_locals.get("self") is self:
+                raise errors.PluginBusyError(
+                    "cannot make reentrant calls into plugin", plugin=str(self._id), engine=self.engine
+                )
+            frame = frame.f_back
+        self._calling = False
 
     def _on_its_thread(self, function: Callable[[], T]) -> T:
         return function() if self._worker is None else self._worker.run(function)

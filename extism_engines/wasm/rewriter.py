@@ -79,7 +79,7 @@ def prepare(wasm: bytes, needs: Needs) -> Prepared:
 
     The start section always becomes the export :data:`START_EXPORT`, so that it runs when memory and host functions
     are there, and under the limits of a call. Everything else is done as ``needs`` says. Custom sections with offsets
-    into code go when the code changes; the name section stays.
+    into code go when the code changes, and the name section goes when the stack is counted.
 
     Raises:
         MalformedModuleError: The bytes are not a WebAssembly module.
@@ -169,6 +169,7 @@ def _count_stack(
     editor: ModuleEditor, wasm: bytes, summary: ModuleSummary, leaf_imports: frozenset[tuple[str, str]]
 ) -> int:
     """Makes the functions count; gives the bytes that must lie below a budget of 0."""
+    _drop_names(editor, summary)
     budget = StackBudget(wasm, summary, leaf_imports)
     code = budget.rewrite()
     if code is None:
@@ -185,6 +186,17 @@ def _count_stack(
                 editor.replace_all(budget.moved_globals(expression.start, expression.end))
     editor.replace_all(_moved_exports(wasm, summary))
     return budget.reserve
+
+
+def _drop_names(editor: ModuleEditor, summary: ModuleSummary) -> None:
+    """Leaves the name section out, whether or not any function has to count.
+
+    An engine that needs the budget writes the name of the function into every frame of a trap's message, and nothing
+    bounds names or frames but the module: a name of 20 KB and a deep recursion make gigabytes of text.
+    """
+    for section in summary.sections:
+        if section.name == "name":
+            editor.drop(section)
 
 
 def _moved_exports(wasm: bytes, summary: ModuleSummary) -> Iterator[Edit]:

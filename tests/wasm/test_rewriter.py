@@ -188,8 +188,16 @@ def test_custom_sections_with_code_offsets_go_when_code_changes() -> None:
     names = [".debug_info", "metadata.code.branch_hint", "linking", "reloc.CODE", "producers", "name", "debug"]
     wasm = wat(samples.PLAIN) + b"".join(custom(name) for name in names)
     kept = read_module(prepare(wasm, Needs(stack_budget=True)).wasm).custom_sections
-    assert kept == ("name", "producers", "name", "debug")
+    assert kept == ("producers", "debug")
     assert read_module(prepare(wasm, Needs(memory_pages=9)).wasm).custom_sections == ("name", *names)
+
+
+def test_names_go_when_the_stack_is_counted() -> None:
+    names = custom("name", b"\x01\x04\x01\0\x01f")
+    sections = section(1, b"\x60\0\0"), section(3, b"\0"), section(10, body(b""))
+    leafy = module(*sections, names, custom("x"), names)
+    assert prepare(leafy, Needs(stack_budget=True)).wasm == module(*sections, custom("x"))
+    assert prepare(leafy, Needs(memory_pages=1, table_elements=1)).wasm is leafy
 
 
 def test_sections_that_do_not_change_are_copied() -> None:

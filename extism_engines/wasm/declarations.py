@@ -32,6 +32,23 @@ DefinedType = Union[FuncType, StructType, ArrayType]
 PAGE_SIZE_LOG2 = 16
 """Logarithm of the bytes in a page of memory, unless the memory says otherwise (custom page sizes)."""
 
+GREATEST_COUNTS = {
+    "types": 1_000_000,
+    "imports": 1_000_000,
+    "functions": 1_000_000,
+    "tables": 100,
+    "memories": 100,
+    "tags": 1_000_000,
+    "globals": 1_000_000,
+    "exports": 1_000_000,
+    "element segments": 1_000_000,
+    "data segments": 1_000_000,
+    "parameters": 1_000,
+    "results": 1_000,
+}
+"""How many of what a module may have at most, imported ones included, and a type of parameters and results. No engine
+accepts more, and some accept less: to read on would take long for nothing."""
+
 
 @attrs.frozen
 class DefinedMemory:
@@ -107,6 +124,27 @@ class DeclarationDecoder:
         self.cursor = cursor
         self.proposals = proposals
 
+    def count(self, what: str, before: int = 0) -> int:
+        """The length of a vector of declarations.
+
+        Args:
+            what: A key of :data:`GREATEST_COUNTS`.
+            before: How many of them the module has already.
+
+        Raises:
+            MalformedModuleError: The vector does not fit, or engines do not accept as many.
+        """
+        at = self.cursor.pos
+        count = self.cursor.count()
+        self.refuse_excess(what, before + count, at)
+        return count
+
+    def refuse_excess(self, what: str, count: int, at: int) -> None:
+        """Raises an error that names an offset if engines do not accept as many."""
+        greatest = GREATEST_COUNTS[what]
+        if count > greatest:
+            raise self.cursor.fail(f"{count:,} {what} are more than the {greatest:,} that engines accept", at)
+
     def value_type(self) -> ValueType:
         """A number, vector or reference type."""
         at = self.cursor.pos
@@ -138,8 +176,8 @@ class DeclarationDecoder:
 
     def func_type(self) -> FuncType:
         """Parameters and results."""
-        params = tuple([self.value_type() for _ in range(self.cursor.count())])
-        results = tuple([self.value_type() for _ in range(self.cursor.count())])
+        params = tuple([self.value_type() for _ in range(self.count("parameters"))])
+        results = tuple([self.value_type() for _ in range(self.count("results"))])
         if len(results) > 1:
             self.proposals.add("multi-value")
         return FuncType(params, results)
@@ -147,12 +185,16 @@ class DeclarationDecoder:
     def type_section(self) -> tuple[DefinedType, ...]:
         """All types, one per index: recursion groups are flattened."""
         types: list[DefinedType] = []
-        for _ in range(self.cursor.count()):
+        for _ in range(self.count("types")):
+            at = self.cursor.pos
             code = self.cursor.byte()
             if code == _REC_GROUP:
                 self.proposals.add("gc")
-                types.extend([self._sub_type(self.cursor.byte()) for _ in range(self.cursor.count())])
+                count = self.count("types", len(types))
+                types.extend([self._sub_type(self.cursor.byte()) for _ in range(count)])
             else:
+                # Groups count as one each, so that there may be more than the section says.
+                self.refuse_excess("types", len(types) + 1, at)
                 types.append(self._sub_type(code))
         return tuple(types)
 

@@ -81,7 +81,8 @@ def read_module(wasm: bytes) -> ModuleSummary:
     """Reads everything that a module declares. Takes milliseconds for megabytes: code and data are not looked at.
 
     Raises:
-        MalformedModuleError: The bytes are not a well-formed WebAssembly module.
+        MalformedModuleError: The bytes are not a well-formed WebAssembly module, or declare more than engines accept
+            (:data:`extism_engines.wasm.declarations.GREATEST_COUNTS`).
     """
     return _ModuleReader(wasm).read()
 
@@ -115,6 +116,8 @@ def _read_name_map(cursor: Cursor, names: dict[int, str]) -> None:
 
 
 _IMPORT_KINDS = {0: "function", 1: "table", 2: "memory", 3: "global", 4: "tag"}
+_COUNTED_KINDS = {0: "functions", 1: "tables", 2: "memories", 3: "globals", 4: "tags"}
+_SEGMENTS = {SectionId.ELEMENT: "element segments", SectionId.DATA: "data segments"}
 
 
 class _ModuleReader:
@@ -156,6 +159,8 @@ class _ModuleReader:
                 reader(DeclarationDecoder(cursor, self.proposals))
                 if not cursor.at_end:
                     raise cursor.fail(f"{cursor.remaining} bytes too many in the {section.id.name.lower()} section")
+            elif section.id in _SEGMENTS:
+                DeclarationDecoder(cursor, self.proposals).count(_SEGMENTS[section.id])
             elif section.id is SectionId.CODE:
                 self.bodies = cursor.u32()
             elif section.id is SectionId.DATA_COUNT:
@@ -184,7 +189,7 @@ class _ModuleReader:
 
     def _read_imports(self, decoder: DeclarationDecoder) -> None:
         cursor = decoder.cursor
-        for _ in range(cursor.count()):
+        for _ in range(decoder.count("imports")):
             module, name = cursor.name(), cursor.name()
             at = cursor.pos
             kind = cursor.byte()
@@ -194,6 +199,7 @@ class _ModuleReader:
             if isinstance(extern, GlobalType) and extern.mutable:
                 self.proposals.add("mutable-globals")
             self.externs[kind].append(extern)
+            decoder.refuse_excess(_COUNTED_KINDS[kind], len(self.externs[kind]), at)
             self.imports.append(ImportType(module, name, extern))
 
     def _read_extern_type(self, decoder: DeclarationDecoder, kind: int) -> ExternType:
@@ -212,7 +218,7 @@ class _ModuleReader:
         cursor = decoder.cursor
         externs = self.externs[0]
         types = self.types
-        for _ in range(cursor.count()):
+        for _ in range(decoder.count("functions", len(externs))):
             at = cursor.pos
             index = cursor.u32()
             type_ = types[index] if index < len(types) else None
@@ -223,7 +229,7 @@ class _ModuleReader:
 
     def _read_tables(self, decoder: DeclarationDecoder) -> None:
         cursor = decoder.cursor
-        for _ in range(cursor.count()):
+        for _ in range(decoder.count("tables", len(self.externs[1]))):
             has_value = decoder.table_has_value()
             table = decoder.table_type()
             if has_value:
@@ -232,20 +238,20 @@ class _ModuleReader:
             self.externs[1].append(table)
 
     def _read_memories(self, decoder: DeclarationDecoder) -> None:
-        for _ in range(decoder.cursor.count()):
+        for _ in range(decoder.count("memories", len(self.externs[2]))):
             memory = decoder.memory_type()
             self.memories.append(memory)
             self.externs[2].append(memory.type)
 
     def _read_tags(self, decoder: DeclarationDecoder) -> None:
         self.proposals.add("exceptions")
-        for _ in range(decoder.cursor.count()):
+        for _ in range(decoder.count("tags", len(self.externs[4]))):
             tag = decoder.tag_type(self.types)
             self.tags.append(tag)
             self.externs[4].append(tag)
 
     def _read_globals(self, decoder: DeclarationDecoder) -> None:
-        for _ in range(decoder.cursor.count()):
+        for _ in range(decoder.count("globals", len(self.externs[3]))):
             global_type = decoder.global_type()
             skip_constant_expression(decoder.cursor)
             self.globals.append(global_type)
@@ -254,7 +260,7 @@ class _ModuleReader:
     def _read_exports(self, decoder: DeclarationDecoder) -> None:
         cursor = decoder.cursor
         seen: set[str] = set()
-        for _ in range(cursor.count()):
+        for _ in range(decoder.count("exports")):
             at = cursor.pos
             name = cursor.name()
             if name in seen:

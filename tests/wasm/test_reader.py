@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+import wasmtime
 
 from extism_engines.errors import MalformedModuleError
 from extism_engines.wasm import (
@@ -19,7 +22,8 @@ from extism_engines.wasm import (
     read_function_names,
     read_module,
 )
-from extism_engines.wasm.binary import encode_name, encode_section
+from extism_engines.wasm.binary import encode_name, encode_section, encode_unsigned
+from extism_engines.wasm.declarations import GREATEST_COUNTS
 
 from . import samples
 from .builder import HEADER, body, custom, module, section, wat
@@ -168,6 +172,73 @@ def test_malformed(wasm: bytes, text: str) -> None:
     with pytest.raises(MalformedModuleError) as caught:
         read_module(wasm)
     assert text in str(caught.value)
+
+
+MANY = 1_000_001
+NOT_READ = b"\xff" * MANY
+"""Items that nobody may get to: they are malformed."""
+
+
+def vector(number: int, count: int, content: bytes) -> bytes:
+    """A section with a number of items, whether they are there or not."""
+    return encode_section(number, encode_unsigned(count) + content)
+
+
+TYPE = section(1, b"\x60\0\0")
+
+
+@pytest.mark.parametrize(
+    ("wasm", "text"),
+    [
+        (module(vector(1, MANY, NOT_READ)), "1,000,001 types are more than the 1,000,000 that engines accept"),
+        (module(vector(1, 1, b"\x4e" + encode_unsigned(MANY) + NOT_READ)), "1,000,001 types"),
+        (module(vector(1, 3, b"\x60\0\0" * 2 + b"\x4e" + encode_unsigned(MANY - 2) + NOT_READ)), "1,000,001 types"),
+        (module(vector(2, MANY, NOT_READ)), "1,000,001 imports"),
+        (module(vector(3, MANY, NOT_READ)), "1,000,001 functions"),
+        (module(TYPE, section(2, b"\0\0\0\0"), vector(3, MANY - 1, NOT_READ)), "1,000,001 functions"),
+        (module(vector(4, 101, NOT_READ)), "101 tables are more than the 100 that engines accept (at byte 0xc)"),
+        (module(section(2, b"\0\0\1\x70\0\0"), vector(4, 100, NOT_READ)), "101 tables"),
+        (module(vector(2, 200, b"\0\0\1\x70\0\0" * 101 + NOT_READ)), "101 tables"),
+        (module(vector(5, 101, NOT_READ)), "101 memories"),
+        (module(section(2, b"\0\0\2\0\0"), vector(5, 100, NOT_READ)), "101 memories"),
+        (module(vector(2, 200, b"\0\0\2\0\0" * 101 + NOT_READ)), "101 memories"),
+        (module(vector(6, MANY, NOT_READ)), "1,000,001 globals"),
+        (module(section(2, b"\0\0\3\x7f\0"), vector(6, MANY - 1, NOT_READ)), "1,000,001 globals"),
+        (module(vector(7, MANY, NOT_READ)), "1,000,001 exports"),
+        (module(vector(9, MANY, NOT_READ)), "1,000,001 element segments"),
+        (module(vector(11, MANY, NOT_READ)), "1,000,001 data segments"),
+        (module(vector(13, MANY, NOT_READ)), "1,000,001 tags"),
+        (module(vector(1, 1, b"\x60" + encode_unsigned(1001) + NOT_READ)), "1,001 parameters"),
+        (module(vector(1, 1, b"\x60\0" + encode_unsigned(1001) + NOT_READ)), "1,001 results"),
+    ],
+)
+def test_more_than_engines_accept(wasm: bytes, text: str) -> None:
+    with pytest.raises(MalformedModuleError, match=re.escape(text)):
+        read_module(wasm)
+
+
+def _repeated(what: str, count: int) -> bytes:
+    values = encode_unsigned(count) + b"\x7f" * count
+    return module(
+        {
+            "tables": vector(4, count, b"\x70\0\0" * count),
+            "memories": vector(5, count, b"\0\0" * count),
+            "parameters": section(1, b"\x60" + values + b"\0"),
+            "results": section(1, b"\x60\0" + values),
+        }[what]
+    )
+
+
+@pytest.mark.parametrize("what", ["tables", "memories", "parameters", "results"])
+def test_as_many_as_an_engine_accepts(what: str) -> None:
+    greatest = GREATEST_COUNTS[what]
+    engine = wasmtime.Engine()
+    read_module(_repeated(what, greatest))
+    wasmtime.Module.validate(engine, _repeated(what, greatest))
+    with pytest.raises(MalformedModuleError):
+        read_module(_repeated(what, greatest + 1))
+    with pytest.raises(wasmtime.WasmtimeError):
+        wasmtime.Module.validate(engine, _repeated(what, greatest + 1))
 
 
 def test_names_may_be_anything_that_is_utf_8() -> None:

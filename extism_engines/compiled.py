@@ -113,6 +113,11 @@ class CompiledPlugin:
         """Checks the module as its author wrote it. What needs more than the engine has is refused in our words; and
         what the engine would take but compute wrongly, too. Every instruction is looked at only where that matters."""
         self._refuse_proposals(source, summary.proposals)
+        if self.limits.memory_pages is not None and "gc" in summary.proposals:
+            raise UnsupportedFeatureError(
+                f"{COMPILE_PREFIX}module `{source.name}` keeps data on the garbage collected heap, "
+                "which the limit on memory does not cover"
+            )
         if self.engine.capabilities.refused:
             self._refuse_proposals(source, wasm.needed_proposals(source.wasm))
         try:

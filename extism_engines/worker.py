@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from .errors import PluginClosedError
+from .errors import EngineFailureError, PluginClosedError
 
 T = TypeVar("T")
 
@@ -19,6 +20,7 @@ class Worker:
     def __init__(self, name: str) -> None:
         self._lock = threading.Lock()
         self._is_stopped = False
+        self._pid = os.getpid()
         self._queue: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=_serve, args=(self._queue,), name=name, daemon=True)
         self._thread.start()
@@ -38,6 +40,8 @@ class Worker:
             # Nothing may get in behind the end of the queue, where nobody would ever take it out.
             if self._is_stopped:
                 raise PluginClosedError("the plugin is closed")
+            if self._pid != os.getpid():
+                raise EngineFailureError("the plugin's thread does not live in a forked child; make the plugin there")
             self._queue.put((future, function))
         try:
             return future.result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import signal
+import sys
 import threading
 import uuid
 import weakref
@@ -15,6 +16,7 @@ import pytest
 import extism_engines as extism
 from extism_engines.engines import api
 
+from .conftest import engine_named
 from .support import ECHO, binary, plugin, plugin_text
 
 # Error text "bad" from offset 0 of the guest's memory.
@@ -729,3 +731,95 @@ def test_vars_set_after_start_are_kept(engine: api.Engine) -> None:
         made.vars["after"] = b"2"
         made.call("next")
         assert dict(made.vars) == {"after": b"2"}
+
+
+def test_the_input_of_a_call_that_is_refused_is_not_left_for_the_next(wasmer_engine: api.Engine) -> None:
+    """A call that is not begun, for want of stack, puts nothing into the kernel's memory."""
+    body = f"""{ECHO} (func (export "look") (call $output_set (i64.const 1040) (i64.const 3000)))"""
+    compiled = extism.CompiledPlugin(binary(plugin_text(body)), engine=wasmer_engine, functions=[])
+    seen: list[bytes] = []
+    refused: list[str] = []
+
+    def use() -> None:
+        made = extism.Plugin(compiled)
+        made.call("look")
+
+        def deeper(left: int) -> None:
+            if left:
+                deeper(left - 1)
+            else:
+                made.call("echo", b"secret" * 400)
+
+        for depth in range(0, 900, 20):
+            try:
+                deeper(depth)
+            except extism.CallError as error:
+                refused.append(str(error))
+                break
+        seen.append(made.call("look"))
+
+    before = threading.stack_size(256 << 10)
+    try:
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    assert refused
+    assert seen == [bytes(3000)]
+
+
+def test_an_allocation_that_the_host_catches_is_not_the_reason_of_a_later_trap(engine: api.Engine) -> None:
+    @extism.host_fn(name="back", signature=([], []))
+    def back(current: extism.CurrentPlugin, _inputs: Any, _outputs: Any) -> None:
+        with pytest.raises(extism.OutOfMemoryError):
+            current.alloc(1_000_000)
+
+    body = '(func (export "f") (call $back) unreachable)'
+    limits = extism.Limits(memory_pages=1)
+    with plugin(engine, body, CALL_BACK, functions=[back], limits=limits) as made, pytest.raises(extism.TrapError):
+        made.call("f")
+
+
+def test_finalizers_of_a_garbage_cycle_may_use_the_plugin(engine: api.Engine) -> None:
+    """The collector runs them in any order: the plugin works or refuses, and nothing is freed under its hands."""
+    seen: list[str] = []
+
+    class Holder:
+        def __init__(self) -> None:
+            self.me = self
+            self.plugin = plugin(engine, ECHO)
+            self.plugin.call("echo", b"x")
+
+        def __del__(self) -> None:
+            try:
+                seen.append(str(self.plugin.call("echo", b"x")))
+            except (extism.Error, ReferenceError) as error:
+                seen.append(type(error).__name__)
+
+    for _ in range(5):
+        Holder()
+    gc.collect()
+    assert len(seen) == 5
+    with plugin(engine, ECHO) as made:
+        assert made.call("echo", b"fine") == b"fine"
+
+
+def test_memory_limits_do_not_cover_collected_heaps(wasmtime_engine: api.Engine) -> None:
+    wasm = binary('(module (type $a (array i8)) (func (export "f") (drop (array.new_default $a (i32.const 1)))))')
+    extism.Plugin(wasm, engine=wasmtime_engine, functions=[]).call("f")
+    with pytest.raises(extism.UnsupportedFeatureError, match="garbage collected heap"):
+        extism.Plugin(wasm, engine=wasmtime_engine, functions=[], limits=extism.Limits(memory_pages=10))
+
+
+def test_threads_with_too_little_stack_are_refused() -> None:
+    engine = engine_named("wasmtime")
+    compiled = extism.CompiledPlugin(binary(plugin_text(ECHO)), engine=engine, functions=[])
+    before = threading.stack_size(512 << 10)
+    try:
+        result = _in_thread(lambda: extism.Plugin(compiled))
+    finally:
+        threading.stack_size(before)
+    if sys.platform.startswith("linux"):
+        assert isinstance(result, extism.InstantiationError)
+        assert "threading.stack_size" in str(result)

@@ -11,7 +11,6 @@ of other libraries are left alone: they pass on what is not theirs, too.
 from __future__ import annotations
 
 import ctypes
-import faulthandler
 import signal
 import sys
 import threading
@@ -37,12 +36,10 @@ class SignalHandlers:
 
     def restore(self) -> None:
         """Called when a store is made."""
-        if not faulthandler.is_enabled():
-            return
         with self._lock:
             for number, wanted in self._remembered.items():
                 current = _handler(number)
-                if current.raw != wanted.raw and _is_interpreters(current):
+                if current.raw != wanted.raw and (_is_default(current) or _is_interpreters(current)):
                     _library().sigaction(number, wanted, None)
 
 
@@ -79,6 +76,11 @@ def _base_of(address: int | None) -> int | None:
         return None
     base: int | None = found.base
     return base
+
+
+def _is_default(handler: Any) -> bool:
+    """Whether there is no handler: ``faulthandler.disable()`` leaves none when it was enabled before the engine."""
+    return ctypes.c_void_p.from_buffer(handler).value is None
 
 
 def _is_interpreters(handler: Any) -> bool:

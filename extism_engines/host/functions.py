@@ -80,7 +80,7 @@ class Function:
             try:
                 return run(plugin, numbers)
             except Exception as error:
-                text = f"host function {'::'.join(self.key)} raised {type(error).__name__}: {error}"
+                text = f"host function {'::'.join(self.key)} raised {type(error).__name__}: {_text(error)}"
                 raise HostFunctionError(text, exit_code=-1) from error
 
         return bound
@@ -253,3 +253,11 @@ def host_fn(
         return made
 
     return decorate
+
+
+def _text(error: Exception) -> str:
+    """An exception's text; what it says of itself may fail, too."""
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"(its text cannot be had: {type(failure).__name__})"

@@ -244,6 +244,7 @@ class Kernel:
         try:
             handle = self._alloc(size)[0] if 0 <= size < 1 << 32 else 0
         except TrapError as error:
+            self.memory.write(_OUT_OF_MEMORY, _WORD.pack(0))  # said here and now, not at a later trap
             raise OutOfMemoryError("oom", exit_code=-1) from error  # the only reason for the kernel to trap
         if size and not handle:
             raise OutOfMemoryError("failed to allocate extism memory", exit_code=-1)

@@ -6,9 +6,6 @@ locks stay held, ``finally`` blocks are skipped. So modules count the bytes they
 
 from __future__ import annotations
 
-import ctypes
-import struct
-import sys
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -17,6 +14,7 @@ from typing import Any
 import cffi
 
 from ...errors import CallError
+from ..threads import running_threads_stack
 
 MAX_BUDGET = 4 << 20
 """Bytes of stack that guest code may use at most, as counted by the rewriter. It counts several times what ordinary
@@ -32,8 +30,6 @@ _CONTEXT_SIZE = 4096  # more than a ucontext_t of any platform
 _RSP_OFFSET = 160  # of gregs[REG_RSP] in a ucontext_t: glibc and musl on x86-64
 
 
-_of_thread = threading.local()
-
 Gauge = Callable[[], int]
 """Gives the bytes of stack that guest code may use in a call that begins now, on the thread that made the gauge. Raises
 ``CallError`` when there is next to nothing left: the guest has not run, so that this is no trap."""
@@ -45,12 +41,10 @@ def make_gauge(reserve: int) -> Gauge:
     Args:
         reserve: Bytes that must lie below a budget of 0, besides what host functions need.
     """
-    if not hasattr(_of_thread, "low"):
-        # For the main thread the C library reads the whole map of the process to answer this.
-        _of_thread.low = _lowest_address()
-    low: int | None = _of_thread.low
-    if low is None:
+    stack = running_threads_stack()
+    if stack is None:
         return lambda: _blind_budget(reserve)
+    low = stack.low
     ffi, get_context = _get_context()
     context = ffi.new("char[]", _CONTEXT_SIZE)
     stack_pointer = memoryview(ffi.buffer(context)).cast("B")[_RSP_OFFSET : _RSP_OFFSET + 8].cast("Q")
@@ -78,24 +72,6 @@ def _get_context() -> tuple[Any, Any]:
     ffi = cffi.FFI()
     ffi.cdef("int getcontext(void *context);")
     return ffi, ffi.dlopen(None).getcontext
-
-
-def _lowest_address() -> int | None:
-    """The lowest address of the running thread's stack, or ``None`` where the platform does not tell."""
-    if not sys.platform.startswith("linux") or struct.calcsize("P") != 8:
-        return None
-    library = ctypes.CDLL(None)
-    attributes = ctypes.create_string_buffer(256)
-    library.pthread_self.restype = ctypes.c_void_p
-    if library.pthread_getattr_np(ctypes.c_void_p(library.pthread_self()), attributes):
-        return None
-    try:
-        address, size = ctypes.c_void_p(), ctypes.c_size_t()
-        if library.pthread_attr_getstack(attributes, ctypes.byref(address), ctypes.byref(size)):
-            return None
-        return address.value
-    finally:
-        library.pthread_attr_destroy(attributes)
 
 
 def _blind_budget(reserve: int) -> int:

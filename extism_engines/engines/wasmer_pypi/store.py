@@ -34,6 +34,8 @@ class WasmerStore(api.Store):
         self._gauge = make_gauge(reserve=0)
         self.nested = False
         """Whether a host function of this store is running: a call from there continues on the same budget."""
+        self.settled = False
+        """Whether the last outermost call returned, and gave back what it took from the budget."""
         self._filled = 0
         self._budget = WasmerGlobal(
             self, GlobalType(ValueType.I32, mutable=True), wasmer.Global(self.native, wasmer.Value.i32(0), mutable=True)
@@ -92,6 +94,16 @@ class WasmerStore(api.Store):
         """Raises ``PluginClosedError`` once the store is closed."""
         if self.closed:
             raise errors.PluginClosedError("the plugin is closed")
+
+    def begin(self) -> None:
+        """Begins an outermost call. Forgets what an earlier one may have left behind: a signal handler can raise
+        between the end of a call and :meth:`fail`."""
+        self.raised = None
+        self.nested = False
+        if not self.settled:
+            self._filled = 0
+        self.settled = False
+        self.fill_budget()
 
     def fill_budget(self) -> None:
         """Fills the stack budget. Called before every call; those from inside a host function leave it as it is."""
@@ -173,7 +185,8 @@ def _host_entry(store: weakref.ref[WasmerStore], index: int, type: FuncType) -> 
 
     def entry(*args: Any) -> Any:
         owner = store()
-        assert owner is not None  # it is running this very call
+        if owner is None:
+            raise errors.PluginClosedError("the plugin is gone")
         nested = owner.nested
         try:
             owner.nested = True
@@ -251,6 +264,8 @@ def _map(native: Any) -> memoryview:
     if not size:
         return memoryview(b"")
     with memoryview(native.buffer) as whole:
+        if not whole:
+            return memoryview(b"")  # the package has no length for 4 GiB
         address = ctypes.addressof(ctypes.c_char.from_buffer(whole))
     return memoryview((ctypes.c_char * size).from_address(address)).cast("B")
 
@@ -336,24 +351,24 @@ def _prepare_exchange(
 ) -> api.Exchange:
     """The exchange with everything looked up beforehand: one crossing, and plain reads and writes of memory."""
     call = entry.native
-    fill_budget = store.fill_budget
     start, state = layout.input, layout.state
     read_state = api.EXCHANGE_STATE.unpack_from
 
     def exchange(data: bytes) -> bytes | None:
         if store.closed:
             store.check_open()
+        # Before anything is written: a call that is refused for want of stack leaves nothing behind.
+        store.begin()
         length = len(data)
         end = start + length
         if end > len(memory.view) and end > memory.size:
             make_room(end)
         memory.view[start:end] = data
-        nested = store.nested
-        fill_budget()
         try:
             call(length)
         except BaseException as error:
-            store.fail(error, nested)
+            store.fail(error, nested=False)
+        store.settled = True
         view = memory.view
         status, offset, length, error_handle = read_state(view, state)
         if status or error_handle:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import wasmtime
 
-from ...errors import EngineUnavailableError, InvalidModuleError, MalformedModuleError
+from ...errors import (
+    EngineFailureError,
+    EngineUnavailableError,
+    InstantiationError,
+    InvalidModuleError,
+    MalformedModuleError,
+)
 from ...wasm.types import FuncType, ValueType
 from .. import api
 from ..signals import handlers
+from ..threads import running_threads_stack
 from .library import Library
 from .module import FuncTypes, WasmtimeModule
 from .store import WasmtimeStore
@@ -40,6 +48,9 @@ _PROPOSALS = frozenset(
 _NATIVE_ONLY = frozenset({"threads"})
 """What the interpreter does not run."""
 
+_LEAST_STACK = 1 << 20
+"""Bytes of stack that a thread must have: Wasmtime lets wasm take 512 KiB, and Python needs its own."""
+
 _CHECKSUM_SIZE = hashlib.sha256().digest_size
 
 # (module (import "" "host" (func $host (param i64) (result i64)))
@@ -56,6 +67,7 @@ class WasmtimeEngine(api.Engine):
     def __init__(self, library: Library, variant: str | None, version: str, *, sequential: bool) -> None:
         self._variant = variant
         self._version = version
+        self._pid = os.getpid()
         self._library = library
         config = wasmtime.Config()
         # The exchange keeps the base address of the kernel's memory for the life of a store.
@@ -86,6 +98,12 @@ class WasmtimeEngine(api.Engine):
             raise InvalidModuleError(str(error), engine=self.name) from error
 
     def compile(self, wasm: bytes) -> WasmtimeModule:
+        if self._pid != os.getpid():
+            raise EngineFailureError(
+                "this engine was made before a fork, and its compiler's threads do not live in the child; "
+                "name the engine, and a fresh one is made",
+                engine=self.name,
+            )
         try:
             return WasmtimeModule(wasm, wasmtime.Module(self._engine, wasm))
         except wasmtime.WasmtimeError as error:
@@ -108,7 +126,18 @@ class WasmtimeEngine(api.Engine):
 
     def new_store(self, main: api.Module | None = None) -> WasmtimeStore:
         handlers.restore()
+        self._check_stack()
         return WasmtimeStore(self._engine, self._library, self._func_types)
+
+    def _check_stack(self) -> None:
+        """Native code may use a fixed part of the thread's stack, whether the thread has it or not."""
+        stack = running_threads_stack()
+        if self._variant is None and stack is not None and stack.size < _LEAST_STACK:
+            raise InstantiationError(
+                f"the thread has a stack of {stack.size >> 10} KiB, and wasmtime needs {_LEAST_STACK >> 10}; "
+                "give it a larger one (threading.stack_size), or use the engine wasmtime:pulley",
+                engine=self.name,
+            )
 
     def self_test(self) -> None:
         """Runs one call through everything low-level. A library that behaves otherwise than the tested versions is

@@ -36,14 +36,14 @@ class WasmtimeMemory(api.Memory):
     def read(self, offset: int, length: int) -> bytes:
         end = offset + length
         view = self._view
-        if view is None or self.store.closed or not 0 <= offset <= end <= self.known:
+        if view is None or self.store.life.closed or not 0 <= offset <= end <= self.known:
             view = self.view(offset, length)
         return view[offset:end].tobytes()
 
     def write(self, offset: int, data: bytes) -> None:
         end = offset + len(data)
         view = self._view
-        if view is None or self.store.closed or not 0 <= offset <= end <= self.known:
+        if view is None or self.store.life.closed or not 0 <= offset <= end <= self.known:
             view = self.view(offset, len(data))
         view[offset:end] = data
 

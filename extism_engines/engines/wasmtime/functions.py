@@ -43,6 +43,7 @@ class WasmtimeFunc(api.Func):
             raise TypeError(f"expected {len(self.type.params)} arguments, got {len(args)}")
         if not self._callable:
             raise errors.UnsupportedFeatureError(f"functions of type {self.type} cannot be called from the host")
+        store.begin()
         try:
             self._params.pack_into(self._buffer, 0, *args)
         except (struct.error, OverflowError):
@@ -65,7 +66,7 @@ def make_host_function(
         return store.unwind(error)
 
     callback = store.library.ffi.callback(CALLBACK, _trampoline(store, type, function), onerror=interrupted)
-    store.own_callback(callback)
+    store.life.callbacks.append(callback)
     handle = wasmtime._bindings.wasmtime_func_t()
     type_address = ctypes.cast(func_types.native(type).ptr(), ctypes.c_void_p).value
     assert type_address is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from typing import Any
 
 import wasmtime
@@ -12,12 +13,36 @@ from . import traps
 from .library import Library
 
 
+class _Life:
+    """What is left of a store when it is closed, or collected: then nothing may reach its memory any more.
+
+    Apart from the store, because the collector may run finalizers of a garbage cycle in any order: the store's own
+    part of it would otherwise be freed under the hands of somebody's ``__del__``.
+    """
+
+    def __init__(self, native: wasmtime.Store) -> None:
+        self.closed = False
+        self.views: list[memoryview] = []
+        self.callbacks: list[Any] = []
+        self._native = native
+
+    def end(self) -> None:
+        """Frees everything, once."""
+        if self.closed:
+            return
+        self.closed = True
+        # Whoever still holds one of these gets an error instead of somebody else's memory.
+        for view in self.views:
+            view.release()
+        self._native.close()
+        self.callbacks.clear()
+
+
 class StoreState:
     """The inside of a store, as functions and memories made in it know it."""
 
     def __init__(self, engine: wasmtime.Engine, library: Library) -> None:
         self.library = library
-        self.closed = False
         self.raised: BaseException | None = None
         """What a host function raised, on its way out through the guest. A slot per store: the package's own slot is
         one for all threads, and mixes their exceptions up."""
@@ -27,8 +52,8 @@ class StoreState:
         self.context = library.pointer(address)
         self.trap = library.ffi.new("size_t *")
         """Where calls leave the trap that ended them, or 0."""
-        self._callbacks: list[Any] = []
-        self._views: list[memoryview] = []
+        self.life = _Life(self._native)
+        weakref.finalize(self, self.life.end).atexit = False
 
     @property
     def native(self) -> wasmtime.Store:
@@ -38,12 +63,12 @@ class StoreState:
 
     def check_open(self) -> None:
         """Raises ``PluginClosedError`` once the store is closed."""
-        if self.closed:
+        if self.life.closed:
             raise errors.PluginClosedError("the plugin is closed")
 
     def own_view(self, view: memoryview) -> memoryview:
         """Takes over a view of this store's memory, to be released when the store closes."""
-        self._views.append(view)
+        self.life.views.append(view)
         return view
 
     def unwind(self, error: BaseException) -> int:
@@ -67,6 +92,12 @@ class StoreState:
             self.library.c.wasmtime_error_delete(error)
         self.raise_host_exception()
 
+    def begin(self) -> None:
+        """Forgets what an earlier call may have left behind: a signal handler can raise between the end of a call and
+        :meth:`fail`."""
+        self.trap[0] = 0
+        self.raised = None
+
     def raise_host_exception(self) -> None:
         """Raises what a host function raised: that very object."""
         raised = self.raised
@@ -77,17 +108,6 @@ class StoreState:
         finally:
             del raised  # or the traceback would keep itself alive through this frame
 
-    def own_callback(self, callback: Any) -> None:
-        """Keeps what the library calls, until the store closes."""
-        self._callbacks.append(callback)
-
     def close_native(self) -> None:
         """Frees everything. What was handed out before refuses from now on."""
-        self.closed = True
-        self.context = None
-        # Whoever still holds one of these gets an error instead of somebody else's memory.
-        for view in self._views:
-            view.release()
-        self._views.clear()
-        self._native.close()
-        self._callbacks.clear()
+        self.life.end()

@@ -32,6 +32,7 @@ class WasmtimeStore(StoreState, api.Store):
     def instantiate(self, module: api.Module, imports: Sequence[api.Extern]) -> api.Instance:
         self.check_open()
         assert isinstance(module, WasmtimeModule)
+        self.begin()
         externs = [_native(extern) for extern in imports]
         try:
             instance = wasmtime.Instance(self._native, module.native, externs)
@@ -111,6 +112,7 @@ def _prepare_exchange(
     slots = ffi.new("int64_t[2]")
     # A view of the slot is quicker to write through than the slot itself.
     argument = memoryview(ffi.buffer(slots)).cast("B").cast("q")
+    no_trap = memoryview(ffi.buffer(trap)).cast("B").cast("Q")
     view = memory.view(0, 0)
     start, state = layout.input, layout.state
     read_state = api.EXCHANGE_STATE.unpack_from
@@ -130,6 +132,8 @@ def _prepare_exchange(
             store.check_open()  # closing releases the view
             raise
         argument[0] = length
+        no_trap[0] = 0  # as StoreState.begin()
+        store.raised = None
         error = call(context, handle, slots, 1, trap)
         if error or trap[0]:
             store.fail(error)

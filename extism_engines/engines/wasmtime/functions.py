@@ -66,7 +66,7 @@ def make_host_function(
         return store.unwind(error)
 
     callback = store.library.ffi.callback(CALLBACK, _trampoline(store, type, function), onerror=interrupted)
-    store.life.callbacks.append(callback)
+    store.callbacks.append(callback)
     handle = wasmtime._bindings.wasmtime_func_t()
     type_address = ctypes.cast(func_types.native(type).ptr(), ctypes.c_void_p).value
     assert type_address is not None

@@ -23,7 +23,6 @@ class _Life:
     def __init__(self, native: wasmtime.Store) -> None:
         self.closed = False
         self.views: list[memoryview] = []
-        self.callbacks: list[Any] = []
         self._native = native
 
     def end(self) -> None:
@@ -35,7 +34,6 @@ class _Life:
         for view in self.views:
             view.release()
         self._native.close()
-        self.callbacks.clear()
 
 
 class StoreState:
@@ -53,6 +51,8 @@ class StoreState:
         self.trap = library.ffi.new("size_t *")
         """Where calls leave the trap that ended them, or 0."""
         self.life = _Life(self._native)
+        # Not part of it: they know the store, which would then be kept by what is to end with it.
+        self.callbacks: list[Any] = []
         weakref.finalize(self, self.life.end).atexit = False
 
     @property
@@ -111,3 +111,4 @@ class StoreState:
     def close_native(self) -> None:
         """Frees everything. What was handed out before refuses from now on."""
         self.life.end()
+        self.callbacks.clear()

@@ -31,12 +31,12 @@ class WasmerStore(api.Store):
         function's own ``RuntimeError``."""
         self.functions: list[api.HostFunction] = []
         self._instances: list[Any] = []
-        self._gauge = make_gauge(reserve=0)
+        self.gauge = make_gauge(reserve=0)
         self.nested = False
         """Whether a host function of this store is running: a call from there continues on the same budget."""
         self.settled = False
         """Whether the last outermost call returned, and gave back what it took from the budget."""
-        self._filled = 0
+        self.filled = 0
         self._budget = WasmerGlobal(
             self, GlobalType(ValueType.I32, mutable=True), wasmer.Global(self.native, wasmer.Value.i32(0), mutable=True)
         )
@@ -73,7 +73,7 @@ class WasmerStore(api.Store):
         return WasmerInstance(self, module, native)
 
     def stack_budget(self, reserve: int) -> api.Global:
-        self._gauge = make_gauge(reserve)
+        self.gauge = make_gauge(reserve)
         return self._budget
 
     def exchange(
@@ -95,24 +95,18 @@ class WasmerStore(api.Store):
         if self.closed:
             raise errors.PluginClosedError("the plugin is closed")
 
-    def begin(self) -> None:
-        """Begins an outermost call. Forgets what an earlier one may have left behind: a signal handler can raise
-        between the end of a call and :meth:`fail`."""
-        self.raised = None
-        self.nested = False
-        if not self.settled:
-            self._filled = 0
-        self.settled = False
-        self.fill_budget()
-
     def fill_budget(self) -> None:
         """Fills the stack budget. Called before every call; those from inside a host function leave it as it is."""
         if self.nested:
             return
-        budget = self._gauge()
-        if budget != self._filled:
-            self._budget.native.value = budget
-            self._filled = budget
+        budget = self.gauge()
+        if budget != self.filled:
+            self.set_budget(budget)
+
+    def set_budget(self, budget: int) -> None:
+        """Sets the bytes of stack that the next call may use."""
+        self._budget.native.value = budget
+        self.filled = budget
 
     def fail(self, error: BaseException, nested: bool) -> NoReturn:
         """Raises what a call that did not end well leaves behind.
@@ -123,7 +117,7 @@ class WasmerStore(api.Store):
         """
         self.nested = nested
         # Frames that were left by a trap have not given back what they took from the budget.
-        self._filled = 0
+        self.filled = 0
         out_of_stack = self._budget.native.value < 0
         raised, self.raised = self.raised, None
         try:
@@ -351,14 +345,21 @@ def _prepare_exchange(
 ) -> api.Exchange:
     """The exchange with everything looked up beforehand: one crossing, and plain reads and writes of memory."""
     call = entry.native
+    gauge = store.gauge
     start, state = layout.input, layout.state
     read_state = api.EXCHANGE_STATE.unpack_from
 
     def exchange(data: bytes) -> bytes | None:
         if store.closed:
             store.check_open()
+        # A signal handler can raise between the end of a call and `fail`: nothing of that counts any more.
+        store.raised = None
+        store.nested = False
         # Before anything is written: a call that is refused for want of stack leaves nothing behind.
-        store.begin()
+        budget = gauge()
+        if budget != store.filled or not store.settled:
+            store.set_budget(budget)
+        store.settled = False
         length = len(data)
         end = start + length
         if end > len(memory.view) and end > memory.size:

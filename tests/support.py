@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import Any
 
@@ -89,3 +90,37 @@ ECHO = """
   (func (export "echo") (result i32)
     (call $output_set (call $input_offset) (call $input_length)) (i32.const 0))
 """
+
+# Error text "bad" from offset 0 of the guest's memory, and setting it.
+BAD = '(data (i32.const 0) "bad\\00tail")'
+SET_BAD = "(call $error_set (call $copy (i32.const 0) (i32.const 3)))"
+
+CALL_BACK = """(import "extism:host/user" "back" (func $back))"""
+
+COUNTER = """(global $n (mut i32) (i32.const 48))
+  (func (export "next") (global.set $n (i32.add (global.get $n) (i32.const 1)))
+    (i32.store8 (i32.const 9) (global.get $n)) (call $out (call $copy (i32.const 9) (i32.const 1))))
+  (func (export "trap") (global.set $n (i32.add (global.get $n) (i32.const 1))) unreachable)
+  (func (export "fail") (result i32) (global.set $n (i32.add (global.get $n) (i32.const 1))) (i32.const 1))
+  (func (export "_start") (global.set $n (i32.const 65)))"""
+
+
+def in_thread(function: Any, stack: int = 0) -> Any:
+    """What a function gives in a thread of its own, or the exception that it raised. ``stack`` is in bytes, 0 for the
+    usual size."""
+    found: list[Any] = []
+
+    def run() -> None:
+        try:
+            found.append(function())
+        except BaseException as error:
+            found.append(error)
+
+    before = threading.stack_size(stack)
+    try:
+        thread = threading.Thread(target=run)
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join()
+    return found[0]

@@ -23,8 +23,6 @@ _HEADER_BYTES = _HEADER.size
 _FIRST = _HEAP + _HEADER_BYTES
 _LIVE = 0x4C4956455F424C4B
 _NO_MARK = bytes(8)
-_STATE = struct.Struct("<5Q")  # status, output offset, output length, error handle, input handle
-_STATUS = struct.Struct("<q")
 _ERROR = 24
 _TOP = 48
 _BOUNDS = struct.Struct("<3Q")  # top of the heap, where it was before a block was taken back, bytes of memory
@@ -149,13 +147,12 @@ class Kernel:
     @property
     def status(self) -> int:
         """What the export returned, signed: 0 for success."""
-        status: int = _STATUS.unpack(self.memory.read(0, 8))[0]
-        return status
+        return self._state()[0]
 
     @property
     def output(self) -> bytes:
         """The output of the last call; empty where none was set."""
-        _, offset, length, _, _ = self._state()
+        _, offset, length, _ = self._state()
         return self.memory.read(offset, length)
 
     @property
@@ -165,17 +162,12 @@ class Kernel:
         return self.block(handle) or b"" if handle else None
 
     @property
-    def input_handle(self) -> int:
-        """Handle of the input block; 0 for empty input."""
-        return int(self._state()[4])
-
-    @property
     def ran_out_of_memory(self) -> bool:
         """Whether the trap that ended the call was the kernel refusing to grow beyond its limit."""
         return bool(_WORD.unpack(self.memory.read(_OUT_OF_MEMORY, 8))[0])
 
     def _state(self) -> tuple[int, ...]:
-        return _STATE.unpack(self.memory.read(0, _STATE.size))
+        return api.EXCHANGE_STATE.unpack(self.memory.read(LAYOUT.state, api.EXCHANGE_STATE.size))
 
     # -- blocks ------------------------------------------------------------------------------------------
 
